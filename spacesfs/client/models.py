@@ -1,0 +1,113 @@
+"""Records that go to and come from a Space. ETags are always without quotes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+Acl = Literal["private", "public-read"]
+
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectProperties:
+    """What an object carries beside its bytes; everything here is lost by a rewrite that does not send it again.
+
+    ``None`` means "not set". ``metadata`` holds ``x-amz-meta-*`` without that prefix, names in lower case.
+    ``tags`` are as the ``x-amz-tagging`` header wants them: query-encoded.
+    """
+
+    content_type: str | None = None
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    expires: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
+    acl: Acl | None = None
+    tags: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as HEAD or GET describe it.
+
+    ``properties.acl`` and ``properties.tags`` are never known from here; ``tag_count`` says whether to ask.
+    ``is_encrypted`` is true for an object under a customer's key (SSE-C).
+    """
+
+    key: str
+    size: int
+    etag: str
+    last_modified_ns: int
+    properties: ObjectProperties
+    tag_count: int = 0
+    is_encrypted: bool = False
+
+
+@dataclass(slots=True)
+class ListedObject:
+    """One object as a listing describes it. Not frozen: one is made per entry of huge listings, and frozen costs 5 times as much."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """Up to 1,000 objects and common prefixes, each in the order of their UTF-8 bytes.
+
+    ``resume`` continues after this page, or is None at the end; opaque.
+    """
+
+    objects: tuple[ListedObject, ...]
+    prefixes: tuple[str, ...]
+    resume: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What a server-side copy made."""
+
+    etag: str
+    last_modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One uploaded part of a multipart upload; ``number`` counts from 1 to 10,000, ``size`` is in bytes."""
+
+    number: int
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One multipart upload in progress."""
+
+    key: str
+    upload_id: str
+    initiated_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFailure:
+    """One key that a multi-object delete could not remove."""
+
+    key: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BucketUsage:
+    """What HEAD on a bucket tells; None where the server does not say. Bytes and objects."""
+
+    bytes_used: int | None
+    object_count: int | None
