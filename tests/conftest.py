@@ -9,24 +9,21 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import boto3
 import pytest
 import pytest_timeout
 from botocore.config import Config
+from types_boto3_s3 import S3Client
 
 from tests.servers.edge import Edge
 from tests.servers.mounts import abort_mounts
 from tests.servers.process import ServerError
 from tests.servers.rgw import RadosGateway
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from types_boto3_s3 import S3Client
 
 Server = TypeVar("Server", RadosGateway, Edge)
 
@@ -92,8 +89,8 @@ def fuse_device() -> Path:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR))
     except OSError as error:
         pytest.fail(
-            f"mounting needs {FUSE_DEVICE}: {error.strerror}. Load the module (modprobe fuse), or run the container with "
-            f"--device {FUSE_DEVICE} --cap-add SYS_ADMIN.",
+            f"mounting needs {FUSE_DEVICE}: {error.strerror}. Load the module (modprobe fuse), or run the container "
+            f"with --device {FUSE_DEVICE} --cap-add SYS_ADMIN.",
             pytrace=False,
         )
     return FUSE_DEVICE

@@ -38,7 +38,8 @@ frontend edge
   http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
   http-request lua.delay if {{ int({latency_ms}) gt 0 }}
   http-request reject if {{ rand(1000) lt {reset_permille} }}
-  http-request return status {fail_status} content-type application/xml string '{fail_body}' if {{ rand(1000) lt {fail_permille} }}
+  acl unlucky rand(1000) lt {fail_permille}
+  http-request return status {fail_status} content-type application/xml string '{fail_body}' if unlucky
   acl list url_param(list-type) -m found
   acl list url_param(delimiter) -m found
   acl list url_param(marker) -m found
@@ -57,7 +58,8 @@ frontend edge
 """
 BACKEND = "backend {name}\n  server upstream {upstream} maxconn 1000\n"
 DELAY = 'core.register_action("delay", {{"http-req"}}, function(txn) core.msleep({latency_ms}) end, 0)\n'
-FAIL_BODY = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>'
+FAIL_BODY = """\
+<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Please slow down.</Message></Error>"""
 
 
 class Edge:

@@ -12,11 +12,9 @@ import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
 
 POLL_SECONDS = 0.05
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))  # users lack sbin on Debian
@@ -37,7 +35,7 @@ def require_programs(packages: Mapping[str, str]) -> None:
     """
     missing = {package for program, package in packages.items() if not shutil.which(program, path=SEARCH_PATH)}
     if missing:
-        raise ServerError(f"the tests need programs that are not here; run: apt-get install -y {' '.join(sorted(missing))}")
+        raise ServerError(f"the tests need more programs; run: apt-get install -y {' '.join(sorted(missing))}")
 
 
 def free_port() -> int:
