@@ -34,6 +34,7 @@ READY_SECONDS = 120  # the gateway takes 8 s on two idle cores
 
 # size 1 and no autoscaler: one OSD. Data dies with the cluster, so pages are plain strings in memory.
 # tcp_nodelay: without it each reply through a proxy waits 40 ms for the delayed ACK.
+# watch timeout: after a kill the next gateway's notices wait for the dead one that long; 30 s by default.
 # gc: deleted data must leave the memory within seconds, not after the default two hours.
 CONFIGURATION = """\
 [global]
@@ -64,6 +65,7 @@ osd data = {home}/osd
 osd objectstore = memstore
 memstore device bytes = 8589934592
 memstore page set = false
+osd client watch timeout = 3
 [client.rgw]
 rgw data = {home}/rgw
 rgw frontends = beast endpoint=127.0.0.1:{gateway_port} tcp_nodelay=1

@@ -1,0 +1,35 @@
+# On a bare machine every target first installs what it needs: see scripts/setup.
+BIN := .venv/bin
+
+.PHONY: demo test check lint types format lock setup
+.DEFAULT_GOAL := check
+
+demo:  ## mount an embedded S3 server: stays until Ctrl-C on a terminal, else a short tour
+	@scripts/setup demo
+	$(BIN)/spacesfs demo $(ARGS)
+
+test: setup  ## the whole suite; ARGS="-k rename" runs a part of it
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types test  ## what CI runs
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/hadolint docker/Dockerfile
+
+types: setup
+	$(BIN)/mypy
+
+format: setup  ## repair what can be repaired
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: setup  ## newest versions that pyproject.toml allows, with their hashes
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade --extra demo \
+		--custom-compile-command 'make lock' pyproject.toml -o requirements/demo.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade --extra demo --group dev \
+		--constraint requirements/demo.txt --custom-compile-command 'make lock' pyproject.toml -o requirements/dev.txt
+
+setup:
+	@scripts/setup test
