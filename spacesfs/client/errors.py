@@ -2,11 +2,14 @@
 
 SpacesError
 ├── Unreachable            no connection, or it broke
+│   └── NotConnected       none could be made: the server has seen nothing of the call
+│       └── Untrusted      the server's certificate is not trusted
 ├── DeadlineExceeded       no answer in time
 ├── BadReply               an answer that no S3 server should give (cut short, not XML, a missing field)
 ├── IntegrityError         the bytes stored or received are not the bytes sent
 ├── AccessDenied           403: no right, wrong key, wrong signature
-│   └── QuotaExceeded      403 QuotaExceeded
+│   ├── QuotaExceeded      403 QuotaExceeded
+│   └── EncryptedObject    400: the object is encrypted under a customer's key (SSE-C)
 ├── NotFound               404
 │   ├── NoSuchBucket
 │   ├── NoSuchKey
@@ -35,6 +38,7 @@ class SpacesError(Exception):
         key: The object key that the call was about, or "".
         retryable: The same call may succeed if sent again.
         retry_after_seconds: What the server asked us to wait, or None.
+        attempts: How often the call was sent. Above 1 an earlier attempt, its reply lost, may have taken effect.
     """
 
     retryable = False
@@ -55,12 +59,23 @@ class SpacesError(Exception):
         self.request_id = request_id
         self.key = key
         self.retry_after_seconds = retry_after_seconds
+        self.attempts = 1
 
 
 class Unreachable(SpacesError):
     """The server could not be reached, or the connection broke."""
 
     retryable = True
+
+
+class NotConnected(Unreachable):
+    """No connection could be made, so the server has seen nothing of the call."""
+
+
+class Untrusted(NotConnected):
+    """The server's certificate is not trusted."""
+
+    retryable = False
 
 
 class DeadlineExceeded(SpacesError):
@@ -87,6 +102,10 @@ class AccessDenied(SpacesError):
 
 class QuotaExceeded(AccessDenied):
     """The account or the bucket is full."""
+
+
+class EncryptedObject(AccessDenied):
+    """The object is encrypted under a customer's key, which we don't have."""
 
 
 class NotFound(SpacesError):
@@ -143,3 +162,75 @@ class ServerFault(SpacesError):
     """The server failed."""
 
     retryable = True
+
+
+_BY_CODE: dict[str, type[SpacesError]] = {
+    "BadDigest": IntegrityError,
+    "EntityTooLarge": TooLarge,
+    "IncompleteBody": ServerFault,
+    "InternalError": ServerFault,
+    "InvalidRange": InvalidRange,
+    "KeyTooLongError": KeyTooLong,
+    "NoSuchBucket": NoSuchBucket,
+    "NoSuchKey": NoSuchKey,
+    "NoSuchUpload": NoSuchUpload,
+    "NoSuchVersion": NoSuchKey,
+    "NotImplemented": NotSupported,
+    "PreconditionFailed": PreconditionFailed,
+    "QuotaExceeded": QuotaExceeded,
+    "RequestTimeout": ServerFault,
+    "SlowDown": Throttled,
+    "XAmzContentSHA256Mismatch": IntegrityError,
+}
+
+_BY_STATUS: dict[int, type[SpacesError]] = {
+    304: PreconditionFailed,
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    405: NotSupported,
+    408: ServerFault,
+    409: Conflict,
+    412: PreconditionFailed,
+    413: TooLarge,
+    416: InvalidRange,
+    429: Throttled,
+    501: NotSupported,
+    503: Throttled,
+}
+
+_REASONS: dict[str, str] = {
+    "InvalidAccessKeyId": "the access key is not known here",
+    "SignatureDoesNotMatch": "the signature is not accepted; is the secret key right?",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+}
+
+
+def error_class(status: int, code: str, *, has_key: bool) -> type[SpacesError]:
+    """Return what a reply means: by its code where there is one, else by its status.
+
+    Args:
+        status: HTTP status; below 300 for an error that came inside a success.
+        code: The server's error code, "" when the reply had no body (HEAD) or no XML.
+        has_key: The call was about an object, so a bare 404 is about the object too.
+    """
+    known = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if known is NotFound and not code:
+        return NoSuchKey if has_key else NoSuchBucket
+    if known is not None:
+        return known
+    return InvalidRequest if 300 <= status < 500 else ServerFault
+
+
+def reason(kind: type[SpacesError], status: int, code: str, message: str) -> str:
+    """Return in one line why the server refused: its own words where it has some, else ours."""
+    text = _REASONS.get(code) or _one_line(message) or _one_line(kind.__doc__ or "").rstrip(".")
+    if 300 <= status < 400 and kind is InvalidRequest:
+        text = "the server sends us elsewhere; is the endpoint the right one for this bucket?"
+    return f"{text} (HTTP {status}{' ' + _one_line(code) if code else ''})"
+
+
+def _one_line(text: str) -> str:
+    """Make foreign text fit for a log line: one line, printable, not endless."""
+    line = " ".join(text.split())[:200]
+    return "".join(char if char.isprintable() else "?" for char in line)

@@ -111,3 +111,12 @@ class BucketUsage:
 
     bytes_used: int | None
     object_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """The identity of an object's bytes, and how many there are."""
+
+    key: str
+    etag: str
+    size: int

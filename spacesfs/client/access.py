@@ -1,0 +1,59 @@
+"""What belongs to a bucket or an object beside its bytes: usage, ACL, tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spacesfs.client.bucket import BucketCalls, no_result
+from spacesfs.client.call import Call, Reply, check_key
+from spacesfs.client.documents import parse_acl, parse_tags
+from spacesfs.client.models import Acl, BucketUsage
+
+
+class AccessCalls(BucketCalls):
+    """Usage, ACL and tag calls of one bucket."""
+
+    async def usage(self) -> BucketUsage:
+        """Ask for the bucket: does it exist, may we use it, how full is it?
+
+        Raises:
+            NoSuchBucket, AccessDenied
+        """
+        return await self._transport.send(Call("HeadBucket", "read", "HEAD", self.name), _usage)
+
+    async def get_acl(self, key: str) -> Acl:
+        """Return whether everyone can read an object.
+
+        Raises:
+            NoSuchKey, AccessDenied
+        """
+        call = Call("GetObjectAcl", "read", "GET", self.name, check_key(key), query=(("acl", ""),))
+        return await self._transport.send(call, lambda reply: parse_acl(reply.body))
+
+    async def set_acl(self, key: str, acl: Acl) -> None:
+        """Set whether everyone can read an object; its version and Last-Modified stay.
+
+        Raises:
+            NoSuchKey, AccessDenied
+        """
+        headers = {"x-amz-acl": acl}
+        call = Call("PutObjectAcl", "write", "PUT", self.name, check_key(key), query=(("acl", ""),), headers=headers)
+        await self._transport.send(call, no_result)
+
+    async def get_tags(self, key: str) -> str | None:
+        """Return an object's tags, query-encoded as `ObjectProperties.tags` has them; None if it has none.
+
+        Raises:
+            NoSuchKey, AccessDenied
+        """
+        call = Call("GetObjectTagging", "read", "GET", self.name, check_key(key), query=(("tagging", ""),))
+        return await self._transport.send(call, lambda reply: parse_tags(reply.body))
+
+
+def _usage(reply: Reply) -> BucketUsage:
+    return BucketUsage(_number(reply.headers, "x-rgw-bytes-used"), _number(reply.headers, "x-rgw-object-count"))
+
+
+def _number(headers: Mapping[str, str], name: str) -> int | None:
+    text = headers.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

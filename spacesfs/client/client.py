@@ -1,0 +1,91 @@
+"""`SpacesClient`: one endpoint, one access key; its buckets and their calls."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+from typing import Self
+
+from spacesfs.client.access import AccessCalls
+from spacesfs.client.bucket import no_result
+from spacesfs.client.call import Call
+from spacesfs.client.credentials import Credentials
+from spacesfs.client.documents import parse_buckets
+from spacesfs.client.endpoint import Endpoint
+from spacesfs.client.errors import InvalidRequest
+from spacesfs.client.listing import ListingCalls
+from spacesfs.client.multipart import MultipartCalls
+from spacesfs.client.objects import ObjectCalls
+from spacesfs.client.transport import ClientOptions, Observer, Transport
+
+# Old buckets may have capitals, dots and underscores, and up to 255 characters; nothing that changes a URL.
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+
+
+class Bucket(ListingCalls, ObjectCalls, MultipartCalls, AccessCalls):
+    """One bucket. Cheap to make, holds no state but its name; any number of tasks may use it."""
+
+
+class SpacesClient:
+    """The calls to one endpoint under one access key; use as an async context manager.
+
+    Every call raises a `spacesfs.client.errors.SpacesError` when it fails, after the retries that make sense, and
+    ends within its deadline (see `ClientOptions`).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        *,
+        options: ClientOptions | None = None,
+        on_request: Observer | None = None,
+    ) -> None:
+        """Make a client; nothing is connected yet.
+
+        Args:
+            on_request: Told of every attempt of every call, on the event loop; must not block or raise.
+        Raises:
+            EndpointError: The CA bundle can't be used.
+        """
+        self._transport = Transport(endpoint, credentials, options or ClientOptions(), on_request)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.close()
+
+    def bucket(self, name: str) -> Bucket:
+        """Return a bucket, which may or may not exist.
+
+        Raises:
+            InvalidRequest: No bucket can have this name.
+        """
+        if not _BUCKET_NAME.fullmatch(name) or ".." in name:
+            raise InvalidRequest(f"{name!r} is not a bucket name: 3 to 63 lower-case letters, digits and dashes")
+        return Bucket(self._transport, name)
+
+    async def list_buckets(self) -> list[tuple[str, int]]:
+        """Return the names and creation times (ns) of the account's buckets; limited keys may not."""
+        return await self._transport.send(Call("ListBuckets", "list", "GET"), lambda reply: parse_buckets(reply.body))
+
+    async def create_bucket(self, name: str) -> None:
+        """Create a bucket in the endpoint's region.
+
+        Raises:
+            Conflict: It exists, here or with somebody else; some servers answer success for an own one.
+            InvalidRequest: No bucket can have this name.
+        """
+        await self._transport.send(Call("CreateBucket", "write", "PUT", self.bucket(name).name), no_result)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Delete an empty bucket.
+
+        Raises:
+            Conflict: It is not empty.
+            NoSuchBucket
+        """
+        await self._transport.send(Call("DeleteBucket", "write", "DELETE", self.bucket(name).name), no_result)

@@ -1,0 +1,140 @@
+"""Object properties as HTTP headers, in and out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from spacesfs.client.documents import Malformed
+from spacesfs.client.models import ObjectInfo, ObjectProperties
+
+METADATA_PREFIX = "x-amz-meta-"
+_CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
+
+_METADATA_NAME = re.compile(r"[a-z0-9-]+")  # the engine turns "_" into "-" and upper case into lower
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_SECOND_NS = 1_000_000_000
+
+
+def properties_to_headers(properties: ObjectProperties) -> dict[str, str]:
+    """Return the request headers that give an object these properties.
+
+    Raises:
+        ValueError: A name or a value that no header can carry, or that the server would change.
+    """
+    headers = {
+        "content-type": properties.content_type,
+        "cache-control": properties.cache_control,
+        "content-disposition": properties.content_disposition,
+        "content-encoding": properties.content_encoding,
+        "content-language": properties.content_language,
+        "expires": properties.expires,
+        "x-amz-acl": properties.acl,
+        "x-amz-tagging": properties.tags,
+    }
+    for name, value in properties.metadata.items():
+        if not _METADATA_NAME.fullmatch(name):
+            raise ValueError(f"metadata name {name!r} must be lower-case letters, digits and dashes")
+        headers[METADATA_PREFIX + name] = value
+    given = {name: value for name, value in headers.items() if value is not None}
+    for name, value in given.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"the value of {name} must be printable ASCII")
+    return given
+
+
+def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
+    """Return what the headers of a HEAD or GET reply say about an object.
+
+    Args:
+        size: The size of the whole object in bytes.
+        headers: Names in lower case, or a mapping that does not care.
+    Raises:
+        Malformed: There is no ETag, or no Last-Modified.
+    """
+    return ObjectInfo(
+        key=key,
+        size=size,
+        etag=etag_from_headers(headers),
+        last_modified_ns=http_time_ns(headers.get("last-modified", "")),
+        properties=_properties(headers),
+        tag_count=_count(headers.get("x-amz-tagging-count", "0")),
+        is_encrypted=_CUSTOMER_KEY in headers,
+    )
+
+
+def etag_from_headers(headers: Mapping[str, str]) -> str:
+    """Return the ETag without its quotes.
+
+    Raises:
+        Malformed: There is none.
+    """
+    etag = headers.get("etag", "").strip().strip('"')
+    if not etag:
+        raise Malformed("no ETag")
+    return etag
+
+
+def content_length(headers: Mapping[str, str]) -> int:
+    """Return the length of the body in bytes.
+
+    Raises:
+        Malformed: The reply does not say.
+    """
+    text = headers.get("content-length", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise Malformed("no Content-Length")
+    return int(text)
+
+
+def content_range(headers: Mapping[str, str]) -> tuple[int, int, int]:
+    """Return the range a 206 carries: start, end (half-open) and the object's full size, in bytes.
+
+    Raises:
+        Malformed: The reply does not say, or says nonsense.
+    """
+    found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+    if found is None:
+        raise Malformed("no Content-Range")
+    start, last, size = map(int, found.groups())
+    return start, last + 1, size
+
+
+def http_time_ns(text: str) -> int:
+    """Return an HTTP date in nanoseconds since 1970.
+
+    Raises:
+        Malformed: It is no date.
+    """
+    try:
+        moment = parsedate_to_datetime(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * _SECOND_NS
+    except (ValueError, OverflowError):
+        raise Malformed("no valid date") from None
+
+
+def _properties(headers: Mapping[str, str]) -> ObjectProperties:
+    metadata = {
+        name.removeprefix(METADATA_PREFIX): value for name, value in headers.items() if name.startswith(METADATA_PREFIX)
+    }
+    return ObjectProperties(
+        content_type=headers.get("content-type"),
+        cache_control=headers.get("cache-control"),
+        content_disposition=headers.get("content-disposition"),
+        content_encoding=_without_framing(headers.get("content-encoding")),
+        content_language=headers.get("content-language"),
+        expires=headers.get("expires"),
+        metadata=metadata,
+    )
+
+
+def _without_framing(encoding: str | None) -> str | None:
+    """Drop ``aws-chunked``: the framing of somebody's upload, which the engine stores as if it were the object's."""
+    words = [word.strip() for word in (encoding or "").split(",")]
+    return ", ".join(word for word in words if word and word != "aws-chunked") or None
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

@@ -1,0 +1,140 @@
+"""Listing: pages of objects and common prefixes, and what to do when a server pages badly.
+
+Version 2 of ListObjects is asked first. Where it is refused, version 1. Where a page says that there is more but
+gives no token, the next one starts after its last name. A page that then does not advance is asked for once more
+with version 1; if that does not advance either, the listing fails: a silent end would look like deleted files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from spacesfs.client.bucket import BucketCalls
+from spacesfs.client.call import Call, Reply
+from spacesfs.client.documents import Listing, Malformed, parse_listing
+from spacesfs.client.errors import BadReply, NotSupported
+from spacesfs.client.models import ListPage
+
+MAX_PAGE_KEYS = 1000  # S3 API: max-keys is clipped to this
+
+_LAST_CHARACTER = "\U0010ffff"  # sorts after every other, in UTF-8 as in code points
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where a page begins.
+
+    ``after`` is the last name before it ("" at the start): names up to it are not ours. ``token`` is the server's
+    own way to say so, if it gave one.
+    """
+
+    after: str = ""
+    token: str = ""
+    version: int = 2
+
+    def ways_to_ask(self) -> tuple[_Position, ...]:
+        """Return this position, and where that is version 2, as version 1 too."""
+        return (self,) if self.version == 1 else (self, _Position(self.after, version=1))
+
+    def pack(self) -> str:
+        return json.dumps([self.after, self.token, self.version])
+
+    @classmethod
+    def unpack(cls, resume: str) -> _Position:
+        return cls(*json.loads(resume))
+
+
+class ListingCalls(BucketCalls):
+    """Listing calls of one bucket."""
+
+    async def list_page(
+        self,
+        prefix: str,
+        *,
+        delimiter: str | None = None,
+        max_keys: int = MAX_PAGE_KEYS,
+        start_after: str | None = None,
+        resume: str | None = None,
+    ) -> ListPage:
+        """Return one page of the names that begin with ``prefix``.
+
+        Args:
+            delimiter: Names that hold it after the prefix are returned once, as a common prefix.
+            max_keys: At most so many entries, up to 1,000.
+            start_after: Begin after this name.
+            resume: Continue where an earlier page of the same listing ended; goes before ``start_after``.
+        Raises:
+            NoSuchBucket, AccessDenied, BadReply
+        """
+        start = _Position.unpack(resume) if resume else _Position(after=start_after or "")
+        query = (("prefix", prefix), ("max-keys", str(max_keys)), *((("delimiter", delimiter),) if delimiter else ()))
+        for position in start.ways_to_ask():
+            try:
+                page = _page(await self._list(query, position), position)
+            except NotSupported:
+                if position.version == 1:
+                    raise
+            else:
+                if page is not None:
+                    return page
+        raise BadReply(f"ListObjects {self.name!r}: the listing does not get past {start.after!r}")
+
+    async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncIterator[ListPage]:
+        """Return all pages of the names that begin with ``prefix``; raises as `list_page`."""
+        resume: str | None = None
+        while True:
+            page = await self.list_page(prefix, delimiter=delimiter, resume=resume)
+            yield page
+            if page.resume is None:
+                return
+            resume = page.resume
+
+    async def _list(self, query: tuple[tuple[str, str], ...], position: _Position) -> Listing:
+        """Ask for one page; once more, with names percent-encoded, if it holds what XML can't carry."""
+        query = (*query, *_position_query(position))
+        call = Call("ListObjects", "list", "GET", self.name, query=query)
+        reply = await self._transport.send(call, _unparsed)
+        try:
+            return parse_listing(reply.body)
+        except Malformed:
+            encoded = replace(call, query=(*query, ("encoding-type", "url")))
+            return await self._transport.send(encoded, _parsed)
+
+
+def _unparsed(reply: Reply) -> Reply:
+    return reply
+
+
+def _parsed(reply: Reply) -> Listing:
+    return parse_listing(reply.body)
+
+
+def _position_query(position: _Position) -> tuple[tuple[str, str], ...]:
+    """Return how to ask for a page that begins at a position."""
+    if position.version == 1:
+        return (("marker", position.after),) if position.after else ()
+    if position.token:
+        return (("list-type", "2"), ("continuation-token", position.token))
+    return (("list-type", "2"), ("start-after", position.after)) if position.after else (("list-type", "2"),)
+
+
+def _page(listing: Listing, position: _Position) -> ListPage | None:
+    """Make a page of what the server sent, without what came before; None if it promises more but does not advance."""
+    objects = tuple(entry for entry in listing.objects if entry.key > position.after)
+    prefixes = tuple(prefix for prefix in listing.prefixes if not _was_listed(prefix, position.after))
+    if not listing.is_truncated:
+        return ListPage(objects, prefixes, None)
+    names = [entry.key for entry in objects[-1:]] + [prefix + _LAST_CHARACTER for prefix in prefixes[-1:]]
+    last = max(names, default=max(listing.next_marker, position.after))
+    if last == position.after and listing.token in ("", position.token):
+        return None
+    return ListPage(objects, prefixes, _Position(last, listing.token, position.version).pack())
+
+
+def _was_listed(prefix: str, after: str) -> bool:
+    """Tell whether a common prefix belongs before ``after``; one that ``after`` lies in the middle of does not."""
+    if after.startswith(prefix):
+        return after.endswith(_LAST_CHARACTER)
+    return prefix < after

@@ -1,0 +1,213 @@
+"""Calls on objects: head, get, put, copy, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace as replaced
+
+from spacesfs.client.bucket import BucketCalls, copy_source_headers, no_result, object_headers, verified_etag
+from spacesfs.client.call import Call, Reply, check_key
+from spacesfs.client.documents import Malformed, delete_document, is_expressible, parse_copy, parse_deleted
+from spacesfs.client.errors import (
+    EncryptedObject,
+    InvalidRequest,
+    NoSuchKey,
+    PreconditionFailed,
+    ServerFault,
+    SpacesError,
+)
+from spacesfs.client.hashing import Body, md5_base64, md5_hex
+from spacesfs.client.headers import (
+    content_length,
+    content_range,
+    etag_from_headers,
+    info_from_headers,
+)
+from spacesfs.client.models import Acl, CopyResult, DeleteFailure, ObjectInfo, ObjectProperties
+
+MAX_DELETE_KEYS = 1000  # S3 API: DeleteObjects
+
+_NO_PROPERTIES = ObjectProperties()
+
+
+class ObjectCalls(BucketCalls):
+    """Calls on the objects of one bucket."""
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Return what the server knows about an object.
+
+        Raises:
+            NoSuchKey: There is none (or no such bucket: HEAD replies can't tell).
+            AccessDenied: No right to read it, or (`EncryptedObject`) it needs a customer's key.
+        """
+        call = Call("HeadObject", "read", "HEAD", self.name, check_key(key))
+        try:
+            return await self._transport.send(call, lambda reply: _info(key, reply))
+        except InvalidRequest as error:
+            raise _encrypted_or(call, error) from None
+
+    async def get_range(self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None) -> ObjectInfo:
+        """Fill a buffer with an object's bytes from ``start`` on.
+
+        Args:
+            buffer: Writable, contiguous, not empty. Past the object's end its bytes stay as they are: exactly
+                ``min(len(buffer), size - start)`` are filled. After an error any of it may have been written.
+            if_match: ETag of the version to read; any other is an error, never other bytes.
+        Returns:
+            The object's description; its size is that of the whole object.
+        Raises:
+            PreconditionFailed: The key holds another version than ``if_match``.
+            InvalidRange: ``start`` is not inside the object.
+            NoSuchKey, AccessDenied
+        """
+        view = buffer.cast("B")
+        headers = {"range": f"bytes={start}-{start + len(view) - 1}"}
+        if if_match is not None:
+            headers["if-match"] = if_match
+        call = Call("GetObject", "read", "GET", self.name, check_key(key), headers=headers, expected_bytes=len(view))
+
+        def into(head: Reply) -> memoryview:
+            if if_match is not None and etag_from_headers(head.headers) != if_match:
+                raise call.error(PreconditionFailed, "the server sent another version than asked for")
+            return view[: _body_bytes(head, start, len(view))]
+
+        try:
+            return await self._transport.send(replaced(call, into=into), lambda reply: _ranged_info(key, reply))
+        except InvalidRequest as error:
+            raise _encrypted_or(call, error) from None
+
+    async def put(
+        self,
+        key: str,
+        body: Body,
+        properties: ObjectProperties = _NO_PROPERTIES,
+        *,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> str:
+        """Store an object and verify that the server has exactly these bytes.
+
+        Conditions hold on unversioned buckets of servers that honour them; others ignore them.
+
+        Args:
+            body: Up to 5 GiB; must not change until the call returns.
+            if_match: Only over the version with this ETag.
+            if_none_match: Only if the key is free.
+        Returns:
+            The new ETag, the hex MD5 of the body.
+        Raises:
+            PreconditionFailed: A condition does not hold, and the object there is not the one we sent.
+            IntegrityError: The server stored other bytes.
+            InvalidRequest: A property that the server can't hold; nothing was sent.
+            KeyTooLong, TooLarge, AccessDenied, QuotaExceeded
+        """
+        headers = object_headers(key, properties)
+        if if_match is not None:
+            headers["if-match"] = if_match  # the engine compares with the quotes, so there must be none
+        if if_none_match:
+            headers["if-none-match"] = "*"
+        call = Call("PutObject", "write", "PUT", self.name, check_key(key), headers=headers, body=body)
+        expected = await md5_hex(body)
+        try:
+            return await self._transport.send(call, lambda reply: verified_etag(call, reply, expected))
+        except (PreconditionFailed, ServerFault) as error:
+            if error.attempts > 1 and await self._is_ours(key, expected, properties):
+                return expected  # an earlier attempt did it, only its reply was lost
+            raise
+
+    async def copy(
+        self,
+        source_key: str,
+        target_key: str,
+        *,
+        source_etag: str | None = None,
+        replace: ObjectProperties | None = None,
+        acl: Acl | None = None,
+    ) -> CopyResult:
+        """Copy an object inside the bucket, on the server.
+
+        Args:
+            source_etag: Copy this version only.
+            replace: Give the copy these properties and no others; None keeps the source's, but for the ACL.
+            acl: The copy's ACL; else ``replace.acl``, else private, whatever the source's.
+        Raises:
+            PreconditionFailed: The source is another version than ``source_etag``.
+            NoSuchKey: There is no source.
+            NotSupported: The source is encrypted under a customer's key.
+        """
+        headers = copy_source_headers(self.name, source_key, source_etag)
+        headers["x-amz-metadata-directive"] = "COPY" if replace is None else "REPLACE"
+        if replace is not None:
+            headers |= object_headers(target_key, replace)
+            headers["x-amz-tagging-directive"] = "REPLACE"
+        if acl is not None:
+            headers["x-amz-acl"] = acl
+        call = Call("CopyObject", "write", "PUT", self.name, check_key(target_key), headers=headers)
+        return await self._transport.send(call, lambda reply: parse_copy(reply.body))
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; that there is none is not an error."""
+        await self._transport.send(Call("DeleteObject", "write", "DELETE", self.name, check_key(key)), no_result)
+
+    async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
+        """Delete any number of objects, 1,000 with a request.
+
+        Returns:
+            What could not be deleted. Keys that do not exist count as deleted.
+        Raises:
+            SpacesError: A whole request failed; of its keys and the later ones none may be deleted, or some.
+        """
+        expressible = [check_key(key) for key in keys if is_expressible(key)]
+        failures: list[DeleteFailure] = []
+        for first in range(0, len(expressible), MAX_DELETE_KEYS):
+            failures += await self._delete_batch(expressible[first : first + MAX_DELETE_KEYS])
+        for key in (key for key in keys if not is_expressible(key)):
+            try:
+                await self.delete(key)
+            except SpacesError as error:
+                failures.append(DeleteFailure(key, error.code, str(error)))
+        return failures
+
+    async def _delete_batch(self, keys: Sequence[str]) -> list[DeleteFailure]:
+        body = delete_document(keys)
+        headers = {"content-type": "application/xml", "content-md5": await md5_base64(body)}
+        call = Call("DeleteObjects", "write", "POST", self.name, query=(("delete", ""),), headers=headers, body=body)
+        return await self._transport.send(call, lambda reply: parse_deleted(reply.body))
+
+    async def _is_ours(self, key: str, etag: str, properties: ObjectProperties) -> bool:
+        """Tell whether an object is what we sent. Bytes alone don't tell: two hosts may create the same empty lock file."""
+        try:
+            found = await self.head(key)
+        except NoSuchKey:
+            return False
+        return found.etag == etag and dict(found.properties.metadata) == dict(properties.metadata)
+
+
+def _info(key: str, reply: Reply) -> ObjectInfo:
+    return info_from_headers(key, content_length(reply.headers), reply.headers)
+
+
+def _ranged_info(key: str, reply: Reply) -> ObjectInfo:
+    size = content_range(reply.headers)[2] if reply.status == 206 else content_length(reply.headers)
+    return info_from_headers(key, size, reply.headers)
+
+
+def _body_bytes(head: Reply, start: int, wanted: int) -> int:
+    """Return how long the body of a range reply is, checked against what we asked for."""
+    if head.status == 206:
+        first, end, size = content_range(head.headers)
+        if first != start or end != min(start + wanted, size):
+            raise Malformed("another range than asked for")
+        return end - first
+    length = content_length(head.headers)
+    if start != 0 or length > wanted:
+        raise Malformed("the whole object instead of a range")
+    return length
+
+
+def _encrypted_or(call: Call, error: InvalidRequest) -> SpacesError:
+    """Read a bare 400 to a request that has nothing to be wrong: it lacked the key of an encrypted object."""
+    if error.status == 400 and error.code in {"", "InvalidArgument", "InvalidRequest"}:
+        reason = "the object is encrypted under a customer's key (SSE-C), which we don't have"
+        return call.error(EncryptedObject, reason, status=400, code=error.code, request_id=error.request_id)
+    return error

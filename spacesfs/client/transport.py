@@ -1,0 +1,309 @@
+"""The one way to the server: sign a call, send it, read its reply or raise what it means, and retry.
+
+Everything above builds a `Call` and reads a `Reply`; nothing above sees httpx's client, a signature or a socket.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import trio
+
+from spacesfs.client import documents, errors
+from spacesfs.client.call import Call, Reply, RequestRecord
+from spacesfs.client.credentials import Credentials
+from spacesfs.client.documents import Malformed
+from spacesfs.client.endpoint import Endpoint, EndpointError
+from spacesfs.client.errors import (
+    BadReply,
+    DeadlineExceeded,
+    NotConnected,
+    SpacesError,
+    Unreachable,
+    Untrusted,
+)
+from spacesfs.client.hashing import Body, sha256_hex
+from spacesfs.client.retry import RetryPolicy, ServerClock, parse_retry_after
+from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable, authorize, encode_query
+
+T = TypeVar("T")
+Observer = Callable[[RequestRecord], None]
+
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # a listing of 1,000 keys of 1,024 bytes, each byte escaped, is 6 MB
+SEND_PIECE_BYTES = 256 * 1024  # the timeout counts from piece to piece, so a piece must go through a slow line in time
+SLOWEST_BYTES_PER_SECOND = 64 * 1024  # what a line must do on average, else the call runs into its deadline
+KEEPALIVE_SECONDS = 15.0  # less than the servers' own idle limits, so that we seldom write into a closed connection
+
+_SIGNED = {"content-md5", "content-type", "host", "range"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """How the client behaves.
+
+    Attributes:
+        timeout_seconds: How long a connection may stand without a byte moving, and how long connecting may take.
+        deadline_seconds: How long a whole call may take, all attempts and the pauses between them together, plus a
+            second for each 64 KiB of body that it moves. Waiting for a free connection does not count.
+        max_connections: How many calls are on the wire at once; the others wait in order.
+        max_attempts: How often a call is sent at most.
+        ca_bundle: File of trusted certificates in PEM, instead of the system's.
+    """
+
+    timeout_seconds: float = 30.0
+    deadline_seconds: float = 90.0
+    max_connections: int = 16
+    max_attempts: int = 6
+    ca_bundle: Path | None = None
+
+
+class Transport:
+    """Owns the connections to one endpoint, the access key and the idea of the server's clock.
+
+    Any task may call `send`; at most ``max_connections`` requests are on the wire at once.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, credentials: Credentials, options: ClientOptions, on_request: Observer | None
+    ) -> None:
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._options = options
+        self._on_request = on_request
+        self._policy = RetryPolicy(max_attempts=options.max_attempts)
+        self._clock = ServerClock()
+        # httpx's own queue costs milliseconds a request when it is long, so ours is in front of it.
+        self._slots = trio.CapacityLimiter(options.max_connections)
+        self._origins: dict[str, httpx.URL] = {}
+        self._http = _http_client(endpoint, options)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def send(self, call: Call, parse: Callable[[Reply], T]) -> T:
+        """Send a call until it succeeds or retrying makes no sense.
+
+        Args:
+            parse: Makes the result of a successful reply. It may raise `Malformed`, which becomes `BadReply`, or a
+                `SpacesError`; where that is retryable the call is sent again.
+        Raises:
+            SpacesError: How the last attempt ended, with the number of attempts.
+        """
+        payload_hash = UNSIGNED_PAYLOAD if self._endpoint.is_secure else await sha256_hex(call.body)
+        left = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
+        for attempt in itertools.count(1):
+            async with self._slots:
+                started = trio.current_time()
+                try:
+                    return await self._attempt(call, payload_hash, attempt, left, parse)
+                except SpacesError as error:
+                    failure = error
+            failure.attempts = attempt
+            left -= trio.current_time() - started
+            pause = self._policy.pause_seconds(
+                failure, is_idempotent=call.is_idempotent, left_seconds=left, random=random.random
+            )
+            if pause is None:
+                raise failure
+            left -= pause
+            await trio.sleep(pause)
+        raise AssertionError("itertools.count ended")
+
+    async def _attempt(
+        self, call: Call, payload_hash: str, attempt: int, left_seconds: float, parse: Callable[[Reply], T]
+    ) -> T:
+        """Send a call once, within the time that is left, and tell the observer how it went."""
+        traffic = _Traffic()
+        started = trio.current_time()
+        try:
+            with trio.move_on_after(left_seconds):
+                return await self._exchange(call, payload_hash, traffic, parse)
+            raise call.error(DeadlineExceeded, "no complete answer in time")
+        except Malformed as problem:
+            raise call.error(BadReply, f"the server answered with {problem}", status=traffic.status) from None
+        except httpx.TransportError as problem:
+            raise self._broken(call, problem) from None  # the cause holds the signed request
+        finally:
+            if self._on_request is not None:
+                seconds = trio.current_time() - started
+                self._on_request(traffic.record(call, seconds, attempt))
+
+    async def _exchange(self, call: Call, payload_hash: str, traffic: _Traffic, parse: Callable[[Reply], T]) -> T:
+        """Put one request on the wire and read its reply."""
+        request = self._request(call, payload_hash, traffic)
+        response = await self._http.send(request, stream=True)
+        try:
+            traffic.status = response.status_code
+            reply = await _receive(call, response, traffic)
+        finally:
+            await response.aclose()
+        if not 200 <= reply.status < 300 or documents.is_error(reply.body):
+            raise self._refused(call, reply)
+        return parse(reply)
+
+    def _request(self, call: Call, payload_hash: str, traffic: _Traffic) -> httpx.Request:
+        """Sign a call as of now."""
+        origin = self._origin(call.bucket)
+        path = self._endpoint.path(call.bucket, call.key)
+        headers = {"host": origin.netloc.decode("ascii"), "accept-encoding": "identity", **call.headers}
+        signed = {name: value for name, value in headers.items() if name in _SIGNED or name.startswith("x-amz-")}
+        signable = Signable(call.method, path, call.query, signed, payload_hash)
+        now = self._clock.now(datetime.now(UTC))
+        headers |= authorize(signable, self._credentials, self._endpoint.region, now)
+        if call.method in {"PUT", "POST"}:
+            headers["content-length"] = str(_length(call.body))
+        target = f"{path}?{encode_query(call.query)}" if call.query else path
+        return httpx.Request(
+            call.method,
+            origin,
+            headers=headers,
+            stream=_BodyStream(call.body, traffic),
+            # The target goes out as it is; httpx would resolve "." and ".." in the path of a URL.
+            extensions={"target": target.encode("ascii"), "timeout": self._timeout()},
+        )
+
+    def _origin(self, bucket: str) -> httpx.URL:
+        """Return the URL of the host that a bucket's requests go to; parsed once."""
+        origin = self._endpoint.origin(bucket)
+        if origin not in self._origins:
+            self._origins[origin] = httpx.URL(origin)
+        return self._origins[origin]
+
+    def _timeout(self) -> dict[str, float | None]:
+        return httpx.Timeout(self._options.timeout_seconds, pool=None).as_dict()
+
+    def _refused(self, call: Call, reply: Reply) -> SpacesError:
+        """Return the exception that an error reply means."""
+        said = documents.parse_error(reply.body)
+        kind = errors.error_class(reply.status, said.code, has_key=bool(call.key))
+        error = call.error(
+            kind,
+            errors.reason(kind, reply.status, said.code, said.message),
+            status=reply.status,
+            code=said.code,
+            request_id=said.request_id or reply.headers.get("x-amz-request-id", ""),
+        )
+        now = datetime.now(UTC)
+        error.retry_after_seconds = parse_retry_after(reply.headers.get("retry-after"), now)
+        if reply.status == 403 and self._clock.correct(reply.headers.get("date"), now):
+            error.retryable = True  # the next signature carries the server's time
+        return error
+
+    def _broken(self, call: Call, problem: httpx.TransportError) -> SpacesError:
+        """Return the exception for a reply that did not come, or not whole."""
+        if isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout):
+            untrusted = _find_cause(problem, ssl.SSLCertVerificationError)
+            if isinstance(untrusted, ssl.SSLCertVerificationError):
+                text = f"the certificate of {self._endpoint.url} is not trusted: {untrusted.verify_message}"
+                return call.error(Untrusted, text)
+            cause = _find_cause(problem, OSError)
+            text = getattr(cause, "strerror", None) or str(cause or "no answer in time")
+            return call.error(NotConnected, f"{self._endpoint.url} can't be reached: {text}")
+        if isinstance(problem, httpx.TimeoutException):
+            return call.error(DeadlineExceeded, f"no byte moved for {self._options.timeout_seconds:g} seconds")
+        return call.error(Unreachable, "the connection broke")
+
+
+@dataclass(slots=True)
+class _Traffic:
+    """What one attempt has moved so far."""
+
+    status: int | None = None
+    sent: int = 0
+    received: int = 0
+
+    def record(self, call: Call, seconds: float, attempt: int) -> RequestRecord:
+        return RequestRecord(
+            call.operation_class, call.operation, self.status, seconds, self.sent, self.received, attempt
+        )
+
+
+class _BodyStream(httpx.AsyncByteStream):
+    """A body in pieces that are not copied before the socket."""
+
+    def __init__(self, body: Body, traffic: _Traffic) -> None:
+        self._body = memoryview(body).cast("B")
+        self._traffic = traffic
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), SEND_PIECE_BYTES):
+            piece = self._body[start : start + SEND_PIECE_BYTES]
+            yield piece  # type: ignore[misc]  # httpx says bytes and takes any buffer
+            self._traffic.sent += len(piece)
+
+
+async def _receive(call: Call, response: httpx.Response, traffic: _Traffic) -> Reply:
+    """Read a reply's body: into the call's own buffer if it succeeded and has one, else as a document."""
+    head = Reply(response.status_code, response.headers)
+    if call.into is not None and 200 <= head.status < 300:
+        await _fill(call.into(head), response, traffic)
+        return head
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += piece
+        traffic.received += len(piece)
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise Malformed("an endless document")
+    return Reply(head.status, head.headers, bytes(body))
+
+
+async def _fill(buffer: memoryview, response: httpx.Response, traffic: _Traffic) -> None:
+    """Read a body that must be exactly as long as the buffer."""
+    filled = 0
+    async for piece in response.aiter_raw():
+        end = filled + len(piece)
+        if end > len(buffer):
+            raise Malformed("more bytes than asked for")
+        buffer[filled:end] = piece
+        filled = end
+        traffic.received += len(piece)
+    if filled < len(buffer):
+        raise Malformed(f"{filled} bytes instead of {len(buffer)}")
+
+
+def _http_client(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncClient:
+    """Make the client; it reads no environment, follows no redirect and adds no header of its own."""
+    limits = httpx.Limits(
+        max_connections=options.max_connections,
+        max_keepalive_connections=options.max_connections,
+        keepalive_expiry=KEEPALIVE_SECONDS,
+    )
+    return httpx.AsyncClient(verify=_tls(endpoint, options.ca_bundle), limits=limits, trust_env=False, http2=False)
+
+
+def _tls(endpoint: Endpoint, ca_bundle: Path | None) -> ssl.SSLContext:
+    """Return the TLS settings: the system's certificates or the user's, TLS 1.2 and up."""
+    if not endpoint.is_secure:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and cheap since it loads no certificates
+    try:
+        return ssl.create_default_context(cafile=ca_bundle)
+    except OSError as problem:  # also ssl.SSLError
+        raise EndpointError(f"CA bundle {ca_bundle} can't be used: {problem.strerror or problem}") from None
+
+
+def _find_cause(problem: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """Return the first exception of a kind in the chain of causes."""
+    return next((cause for cause in _causes(problem) if isinstance(cause, kind)), None)
+
+
+def _causes(problem: BaseException) -> Iterator[BaseException]:
+    following: BaseException | None = problem
+    while following is not None:
+        yield following
+        if isinstance(following, BaseExceptionGroup):  # trio tries all addresses of a host
+            following = following.exceptions[0]
+        else:
+            following = following.__cause__ or following.__context__
+
+
+def _length(body: Body) -> int:
+    return memoryview(body).nbytes
