@@ -25,11 +25,13 @@ format: setup  ## repair what can be repaired
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+	--custom-compile-command 'make lock' pyproject.toml
+
 lock: setup  ## newest versions that pyproject.toml allows, with their hashes
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade --extra demo \
-		--custom-compile-command 'make lock' pyproject.toml -o requirements/demo.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade --extra demo --group dev \
-		--constraint requirements/demo.txt --custom-compile-command 'make lock' pyproject.toml -o requirements/dev.txt
+	$(COMPILE) -o requirements/run.txt
+	$(COMPILE) -c requirements/run.txt --extra demo -o requirements/demo.txt
+	$(COMPILE) -c requirements/demo.txt --extra demo --group dev -o requirements/dev.txt
 
 setup:
 	@scripts/setup test
