@@ -1,0 +1,143 @@
+"""The client of the control socket, with plain blocking sockets: the command line needs no event loop."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from spacesfs.errors import MountError
+from spacesfs.fuse.messages import (
+    MAX_REPLY_BYTES,
+    Failed,
+    MountStatus,
+    Reply,
+    Request,
+    Status,
+    Sync,
+    SyncDone,
+    SyncProgress,
+    decode_reply,
+    encode_line,
+)
+from spacesfs.fuse.mountpoint import mount_around
+from spacesfs.fuse.sockets import find_socket, live_sockets
+
+_ANSWER_SECONDS = 10.0
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+
+
+def serving(path: Path) -> tuple[Path, Path]:
+    """Return the mountpoint and the control socket of the mount that ``path`` (links resolved) lies in.
+
+    Raises:
+        MountError: It lies in none, or nobody answers for it.
+    """
+    mount = mount_around(path)
+    if mount is None or not mount.is_ours:
+        raise MountError(f"{path} is not in a mounted Space; `spacesfs list` shows what is mounted")
+    control = find_socket(mount.mountpoint)
+    if control is None:
+        raise MountError(
+            f"nobody answers for {mount.mountpoint}: it belongs to another user, or its process is gone; "
+            f"in that case run: spacesfs umount {mount.mountpoint}"
+        )
+    return mount.mountpoint, control
+
+
+def all_statuses() -> list[MountStatus]:
+    """Return the status of every mount that we may ask; one that ends meanwhile is left out."""
+    statuses = []
+    for control in live_sockets():
+        try:
+            statuses.append(ask_status(control))
+        except MountError:
+            continue
+    return sorted(statuses, key=lambda status: status.mountpoint)
+
+
+def ask_status(control: Path) -> MountStatus:
+    """Return the status of the mount behind a control socket.
+
+    Raises:
+        MountError: No answer, or not the one asked for.
+    """
+    with _replies(control, Status(), _ANSWER_SECONDS) as replies:
+        for reply in replies:
+            if isinstance(reply, MountStatus):
+                return reply
+            break
+    raise MountError("the mount gave no status; see its log")
+
+
+def sync_steps(control: Path, path: str | None) -> Iterator[SyncProgress]:
+    """Bring changes to the Space; yield what is left until nothing is. There is no limit to how long that takes.
+
+    Args:
+        path: What to sync, relative to the mount's root, or None for everything.
+    Raises:
+        MountError: It can't be done, or the mount ended.
+    """
+    with _replies(control, Sync(path), None) as replies:
+        for reply in replies:
+            if isinstance(reply, SyncProgress):
+                yield reply
+            elif isinstance(reply, SyncDone):
+                return
+    raise MountError("the mount ended before all was in the Space; see its log")
+
+
+def daemon_pid(control: Path) -> int:
+    """Return the id of the process behind a control socket, as the kernel knows it.
+
+    Raises:
+        MountError: Nobody listens.
+    """
+    with _connected(control, _ANSWER_SECONDS) as connection:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, _, _ = _CREDENTIALS.unpack(credentials)
+    return int(pid)
+
+
+@contextmanager
+def _replies(control: Path, request: Request, timeout_seconds: float | None) -> Iterator[Iterator[Reply]]:
+    """Send one request and give its replies; a ``Failed`` one is raised.
+
+    Raises:
+        MountError: The mount answered ``Failed``, not in time, or nonsense.
+    """
+    with _connected(control, _ANSWER_SECONDS) as connection, connection.makefile("rb") as lines:
+        try:
+            connection.sendall(encode_line(request))
+            connection.settimeout(timeout_seconds)
+            yield _read(lines)
+        except UnicodeEncodeError as error:
+            raise MountError("the path is not UTF-8; no object can have that name") from error
+        except TimeoutError as error:
+            raise MountError("the mount does not answer; see its log") from error
+        except (msgspec.DecodeError, ConnectionError) as error:
+            raise MountError(f"the mount's answer can't be understood: {error}") from error
+
+
+def _read(lines: BinaryIO) -> Iterator[Reply]:
+    while line := lines.readline(MAX_REPLY_BYTES):
+        reply = decode_reply(line)
+        if isinstance(reply, Failed):
+            raise MountError(f"{reply.message} ({reply.errno_name})" if reply.errno_name else reply.message)
+        yield reply
+
+
+@contextmanager
+def _connected(control: Path, timeout_seconds: float) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout_seconds)
+        try:
+            connection.connect(str(control))
+        except OSError as error:
+            raise MountError(f"the mount does not answer on {control}: {error.strerror or error}") from error
+        yield connection

@@ -1,0 +1,109 @@
+"""``spacesfs list`` and ``spacesfs status``: what is mounted, and how it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+import click
+import msgspec
+
+from spacesfs.cli.client import all_statuses, ask_status, serving
+from spacesfs.cli.options import resolved
+from spacesfs.cli.output import counted, human_bytes, human_seconds, say
+from spacesfs.fuse.messages import MountStatus, PendingChange
+from spacesfs.fuse.mountpoint import stale_mounts
+
+_MOST_CHANGES_SHOWN = 20
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.command(name="list")
+@_as_json
+def list_mounts(*, as_json: bool) -> None:
+    """List the mounted Spaces."""
+    statuses = all_statuses()
+    if as_json:
+        _print_json(statuses)
+        return
+    rows = [(_space(status), status.mountpoint, status.state, _pending(status), str(status.pid)) for status in statuses]
+    if rows:
+        _print_table(("SPACE", "MOUNTPOINT", "STATE", "PENDING", "PID"), rows)
+    for mountpoint in stale_mounts():
+        say(f"{mountpoint}: the process is gone; run: spacesfs umount {mountpoint}")
+
+
+@click.command()
+@click.argument("mountpoint", required=False)
+@_as_json
+def status(mountpoint: str | None, *, as_json: bool) -> None:
+    """Show how the mount on MOUNTPOINT is, or every mount."""
+    if mountpoint is not None:
+        _, control = serving(resolved(mountpoint))
+        found = ask_status(control)
+        _print_json(found) if as_json else _print_status(found)
+        return
+    statuses = all_statuses()
+    if as_json:
+        _print_json(statuses)
+        return
+    for number, one in enumerate(statuses):
+        if number:
+            say("")
+        _print_status(one)
+
+
+def _print_json(value: MountStatus | Sequence[MountStatus]) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def _print_status(status: MountStatus) -> None:
+    say(f"{_space(status)} on {status.mountpoint}")
+    for name, value in _facts(status):
+        say(f"  {name:<11} {value}")
+    for notice in status.notices:
+        say(f"  ! {notice}")
+    for change in status.pending[:_MOST_CHANGES_SHOWN]:
+        say(f"  {_change(change)}")
+    if len(status.pending) > _MOST_CHANGES_SHOWN:
+        say(f"  and {counted(len(status.pending) - _MOST_CHANGES_SHOWN, 'more change')}")
+
+
+def _facts(status: MountStatus) -> Iterable[tuple[str, str]]:
+    yield "state", f"{status.state}, for {human_seconds(time.time() - status.since)}, process {status.pid}"
+    yield "endpoint", status.endpoint
+    yield "durability", status.durability
+    if status.read_only:
+        yield "read-only", status.read_only_reason or "yes"
+    yield "pending", _pending(status)
+    yield "memory", f"{human_bytes(status.memory.bytes_used)} of {human_bytes(status.memory.bytes_limit)}"
+    yield "staging", f"{human_bytes(status.staging.bytes_used)} of {human_bytes(status.staging.bytes_limit)}"
+    for name, counts in sorted(status.requests.items()):
+        yield (
+            name,
+            f"{counted(counts.sent, 'request')}, {counts.failed} failed, {counts.throttled} throttled, "
+            f"{human_bytes(counts.bytes_sent)} sent, {human_bytes(counts.bytes_received)} received",
+        )
+
+
+def _space(status: MountStatus) -> str:
+    return f"{status.bucket}:{status.prefix}" if status.prefix else status.bucket
+
+
+def _pending(status: MountStatus) -> str:
+    if not status.pending:
+        return "nothing"
+    return f"{counted(len(status.pending), 'change')}, {human_bytes(status.pending_bytes)}"
+
+
+def _change(change: PendingChange) -> str:
+    failure = f": {counted(change.attempts, 'attempt')} failed: {change.error}" if change.error else ""
+    size = f", {human_bytes(change.size_bytes)}" if change.size_bytes else ""
+    return f"{change.kind} {change.path}{size}, {human_seconds(change.age_seconds)} old{failure}"
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,61 @@
+"""``spacesfs umount``: everything to the Space first, then the mount goes, then its process."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+import click
+
+from spacesfs.cli.client import daemon_pid, serving, sync_steps
+from spacesfs.cli.options import resolved
+from spacesfs.cli.output import say
+from spacesfs.cli.progress import show_sync
+from spacesfs.errors import MountError
+from spacesfs.fuse.mountpoint import mounted_at, recover_stale_mount, unmount
+
+
+@click.command()
+@click.argument("mountpoint")
+def umount(mountpoint: str) -> None:
+    """Bring all changes to the Space, unmount MOUNTPOINT and wait until the mount's process is gone."""
+    unmount_space(resolved(mountpoint))
+
+
+def unmount_space(mountpoint: Path) -> None:
+    """Sync, unmount, and wait for the process. When anything fails, the mount stays.
+
+    Raises:
+        MountError: Not a mount of ours, in use, or the changes can't be brought to the Space.
+    """
+    mount = mounted_at(mountpoint)
+    if mount is None:
+        raise MountError(f"nothing is mounted on {mountpoint}; `spacesfs list` shows what is")
+    if not mount.is_ours:
+        raise MountError(f"{mountpoint} is not a Space but {mount.source} ({mount.type}); use umount")
+    if (recovered := recover_stale_mount(mountpoint)) is not None:
+        say(recovered)
+        return
+    _, control = serving(mountpoint)
+    process = _watch(daemon_pid(control))
+    try:
+        show_sync(sync_steps(control, None), str(mountpoint))
+        unmount(mountpoint)
+        _wait_until_gone(process)
+    finally:
+        if process is not None:
+            os.close(process)
+
+
+def _watch(pid: int) -> int | None:
+    """Return a descriptor of the process that becomes readable when it ends, or None when we may not or need not wait."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _wait_until_gone(process: int | None) -> None:
+    if process is not None:
+        select.select([process], [], [])

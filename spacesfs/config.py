@@ -1,0 +1,337 @@
+"""Every option of a mount: its name, meaning, form and default, in one place.
+
+Command line flags, environment names, TOML keys, ``spacesfs config show`` and the table in docs/configuration.md all come
+from the fields below. ``spacesfs.cli.layers`` reads those places and says which of them a value came from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from spacesfs.client.endpoint import Endpoint, resolve_endpoint
+
+ENVIRONMENT_PREFIX = "SPACESFS_"
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(B|iB)?|B)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_SECONDS_PER = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+
+
+class Durability(StrEnum):
+    """What an acknowledged close, fsync, rename or unlink means."""
+
+    SPACE = "space"
+
+
+class LogLevel(StrEnum):
+    """The least severe record that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How users write the values of an option, and how we write them back."""
+
+    metavar: str
+    write: Callable[[Any], str] = str
+
+
+def parse_size(text: str) -> int:
+    """Return bytes: ``64M`` and ``64MiB`` are binary, ``64MB`` is decimal, a bare number is bytes.
+
+    Raises:
+        ValueError: ``text`` is not a size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f'"{text}" is not a size; write it like 64M or 1GiB')
+    number, unit, suffix = match.groups()
+    base = 1000 if suffix and suffix.upper() == "B" else 1024
+    return int(Decimal(number) * base ** (" KMGT".index(unit.upper()) if unit else 0))
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds: ``30``, ``30s``, ``500ms``, ``5m``, ``1h``.
+
+    Raises:
+        ValueError: ``text`` is not a duration.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f'"{text}" is not a duration; write it like 30s or 5m')
+    return float(match[1]) * _SECONDS_PER[match[2] or "s"]
+
+
+def parse_mode(text: str) -> int:
+    """Return permission bits, written in octal: ``644``, ``0644``, ``0o644``.
+
+    Raises:
+        ValueError: ``text`` is not octal, or not within 0 to 0777.
+    """
+    if re.fullmatch(r"(0o)?0*[0-7]{1,3}", text) is None:
+        raise ValueError(f'"{text}" is not a mode; write it in octal, like 0644')
+    return int(text, 8)
+
+
+def parse_id(text: str) -> int:
+    """Return a numeric user or group id.
+
+    Raises:
+        ValueError: ``text`` is not a whole number.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f'"{text}" is not a number; give the numeric id')
+    return int(text)
+
+
+def format_size(size: int) -> str:
+    """Write bytes so that ``parse_size`` reads the same number: ``64M``, ``1500``."""
+    for unit, factor in (("T", 2**40), ("G", GIB), ("M", MIB), ("K", KIB)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds so that ``parse_duration`` reads the same number: ``30s``, ``0.5s``."""
+    return f"{seconds:f}".rstrip("0").rstrip(".") + "s"
+
+
+def _text_first(parse: Callable[[str], float]) -> Callable[[object], object]:
+    """Parse text; let numbers through to pydantic; refuse booleans, which pydantic would take for 0 and 1."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError(f"{str(value).lower()} is not a number")
+        return parse(value) if isinstance(value, str) else value
+
+    return convert
+
+
+def _at_least(least: int) -> AfterValidator:
+    def check(size: int) -> int:
+        if size < least:
+            raise ValueError(f"{format_size(size)} is too little; give at least {format_size(least)}")
+        return size
+
+    return AfterValidator(check)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """Expand ``~`` and make absolute, for the daemon leaves the current directory."""
+    if path is None:
+        return None
+    if path == Path():
+        raise ValueError("the path is empty")
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _readable_file(path: Path | None) -> Path | None:
+    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+        raise ValueError(f"{path} is not a file that can be read")
+    return path
+
+
+def _endpoint_url(text: str | None) -> str | None:
+    """Return ``scheme://host[:port]``. Plain http is judged later, together with ``allow_insecure``."""
+    return None if text is None else resolve_endpoint(None, text, allow_insecure=True).url
+
+
+def _region_name(text: str | None) -> str | None:
+    return None if text is None else resolve_endpoint(text, None).region
+
+
+def _xdg_directory(variable: str, below_home: str, for_root: str) -> Path:
+    """Return our folder below an XDG base directory, or the system's for root."""
+    if os.geteuid() == 0:
+        return Path(for_root)
+    base = Path(os.environ.get(variable, ""))
+    return (base if base.is_absolute() else Path(os.path.expanduser("~")) / below_home) / "spacesfs"
+
+
+def default_cache_dir() -> Path:
+    """Return ``$XDG_CACHE_HOME/spacesfs``, or ``/var/cache/spacesfs`` for root."""
+    return _xdg_directory("XDG_CACHE_HOME", ".cache", "/var/cache/spacesfs")
+
+
+def default_state_dir() -> Path:
+    """Return ``$XDG_STATE_HOME/spacesfs``, or ``/var/lib/spacesfs`` for root."""
+    return _xdg_directory("XDG_STATE_HOME", ".local/state", "/var/lib/spacesfs")
+
+
+Url = Annotated[str | None, AfterValidator(_endpoint_url), Form("URL")]
+Region = Annotated[str | None, AfterValidator(_region_name), Form("NAME")]
+Profile = Annotated[str | None, Field(min_length=1), Form("NAME")]
+Size = Annotated[int, BeforeValidator(_text_first(parse_size)), Form("SIZE", format_size)]
+Seconds = Annotated[
+    float,
+    Field(le=86_400, allow_inf_nan=False),
+    BeforeValidator(_text_first(parse_duration)),
+    Form("TIME", format_duration),
+]
+Mode = Annotated[int, Field(ge=0, le=0o777), BeforeValidator(_text_first(parse_mode)), Form("MODE", "{:04o}".format)]
+Id = Annotated[
+    int, Field(ge=0, lt=2**32 - 1), BeforeValidator(_text_first(parse_id)), Form("ID")
+]  # 2**32 - 1 means "none"
+Folder = Annotated[Path, AfterValidator(_absolute), Form("DIR")]
+OptionalFile = Annotated[Path | None, AfterValidator(_absolute), Form("FILE")]
+
+
+class Options(BaseSettings):
+    """The options of a mount, whichever bucket it shows. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True)
+
+    endpoint: Url = Field(default=None, description="Server to speak to; follows from --region when not given.")
+    region: Region = Field(default=None, description="Region of the Space; follows from --endpoint when not given.")
+    profile: Profile = Field(default=None, description="Profile of the AWS credentials file to take the keys from.")
+    read_only: bool = Field(default=False, description="Refuse every change.")
+    durability: Durability = Field(
+        default=Durability.SPACE, description="What an acknowledged change means: it is in the Space."
+    )
+    uid: Id = Field(default_factory=os.getuid, description="Owner of files that name none.")
+    gid: Id = Field(default_factory=os.getgid, description="Group of files that name none.")
+    file_mode: Mode = Field(default=0o644, description="Permissions of files that name none, in octal.")
+    dir_mode: Mode = Field(default=0o755, description="Permissions of directories that name none, in octal.")
+    allow_other: bool = Field(default=False, description="Let other users of this host use the mount.")
+    cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where contents are cached and staged.")
+    cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(default=GIB, description="Most disk space to use there.")
+    state_dir: Folder = Field(default_factory=default_state_dir, description="Where what must survive is kept.")
+    memory: Annotated[Size, _at_least(16 * MIB)] = Field(
+        default=128 * MIB, description="Most memory to use for contents."
+    )
+    metadata_ttl: Annotated[Seconds, Field(ge=0)] = Field(
+        default=5.0, description="How long names and attributes are believed without asking the Space again."
+    )
+    timeout: Annotated[Seconds, Field(gt=0)] = Field(
+        default=30.0, description="How long a file operation may wait without bytes moving."
+    )
+    allow_insecure: bool = Field(default=False, description="Allow plain http to other hosts than this one.")
+    ca_bundle: Annotated[OptionalFile, AfterValidator(_readable_file)] = Field(
+        default=None, description="Certificates to trust (PEM), instead of the system's."
+    )
+    log_file: OptionalFile = Field(default=None, description="Log to this file, instead of the system log.")
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages to log.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller only: which place they come from is the command line's business."""
+        return (init_settings,)
+
+    @property
+    def address(self) -> Endpoint:
+        """Where the Space is; each of endpoint and region follows from the other when only one is given.
+
+        Raises:
+            EndpointError: Neither is given, or the endpoint is plain http to another host and not allowed.
+        """
+        return resolve_endpoint(self.region, self.endpoint, allow_insecure=self.allow_insecure)
+
+
+class MountConfig(Options):
+    """One mount, all of it checked: ``address`` raises no more.
+
+    Attributes:
+        prefix: Where in the bucket the mount's root is: empty, or ending in ``/``.
+        mountpoint: Absolute, symbolic links resolved.
+    """
+
+    bucket: str
+    prefix: str = ""
+    mountpoint: Path
+
+    @model_validator(mode="after")
+    def _check_together(self) -> MountConfig:
+        if _BUCKET.fullmatch(self.bucket) is None:
+            raise ValueError(f'"{self.bucket}" is not a bucket name; give BUCKET or BUCKET:PREFIX')
+        if self.endpoint is None and self.region is None:
+            raise ValueError("which region is the Space in? Say it with --region fra1, or give --endpoint URL")
+        if self.address.url.partition("://")[2].startswith(f"{self.bucket}."):
+            raise ValueError(f"the endpoint {self.endpoint} holds the bucket's name; leave the name out")
+        for name in ("cache_dir", "state_dir", "log_file"):
+            path = getattr(self, name)
+            if path is not None and path.resolve().is_relative_to(self.mountpoint):
+                raise ValueError(f"{flag_name(name)} {path} lies in the mountpoint; choose a folder outside of it")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as users meet it."""
+
+    name: str
+    field: FieldInfo
+
+    @property
+    def flag(self) -> str:
+        return flag_name(self.name)
+
+    @property
+    def key(self) -> str:
+        """Its key in the TOML files."""
+        return self.flag.removeprefix("--")
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def is_switch(self) -> bool:
+        return self.field.annotation is bool
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in a help text; empty for a switch."""
+        if self.is_switch:
+            return ""
+        kind = self.field.annotation
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            return "|".join(kind)
+        return self._form.metavar
+
+    @property
+    def help(self) -> str:
+        return self.field.description or ""
+
+    def write(self, value: object) -> str:
+        """Write a value as users would."""
+        if value is None:
+            return ""
+        return str(value).lower() if isinstance(value, bool) else self._form.write(value)
+
+    @property
+    def _form(self) -> Form:
+        return next((part for part in self.field.metadata if isinstance(part, Form)), Form("TEXT"))
+
+
+def flag_name(name: str) -> str:
+    """Return the command line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+OPTIONS: Mapping[str, Option] = {name: Option(name, field) for name, field in Options.model_fields.items()}

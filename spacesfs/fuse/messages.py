@@ -1,0 +1,140 @@
+"""What the control socket of a mount speaks: one JSON object per line, told apart by its ``type``.
+
+A client sends one request. ``Status`` is answered by ``MountStatus``; ``Sync`` by any number of ``SyncProgress`` and then
+``SyncDone``; either by ``Failed``. Then the connection ends.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+MAX_REQUEST_BYTES = 32 * 1024  # the longest path (PATH_MAX, 4 KiB) with every byte escaped as \\u00XX, and some
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="type"):
+    """One line on the socket."""
+
+
+class Status(Message, frozen=True, tag="status"):
+    """How is the mount?"""
+
+
+class Sync(Message, frozen=True, tag="sync"):
+    """Bring what is acknowledged to the Space; all of it, or what lies at ``path``, relative to the mount's root."""
+
+    path: str | None = None
+
+
+class PendingChange(msgspec.Struct, frozen=True):
+    """A change that is acknowledged and not yet in the Space.
+
+    Attributes:
+        kind: What is done to the path: ``write``, ``rename``, ``unlink`` …
+        attempts: How often it was tried and failed.
+        error: Why the last attempt failed, or None.
+    """
+
+    path: str
+    kind: str
+    size_bytes: int
+    age_seconds: float
+    attempts: int = 0
+    error: str | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """How much of a capped resource is in use."""
+
+    bytes_used: int
+    bytes_limit: int
+
+
+class RequestCounts(msgspec.Struct, frozen=True):
+    """Requests to the Space of one class since the mount began; failed and throttled ones are among the sent."""
+
+    sent: int = 0
+    failed: int = 0
+    throttled: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class MountStatus(Message, frozen=True, tag="mount"):
+    """All about one mount.
+
+    Attributes:
+        since: When it began, in seconds since the epoch.
+        read_only_reason: Why it is read-only, or None.
+        requests: Counts by class of operation: ``read``, ``write``, ``list``.
+        notices: What the user should know, one line each.
+    """
+
+    bucket: str
+    prefix: str
+    mountpoint: str
+    endpoint: str
+    pid: int
+    version: str
+    state: Literal["serving", "draining"]
+    since: float
+    durability: str
+    read_only: bool
+    read_only_reason: str | None
+    pending: list[PendingChange]
+    pending_bytes: int
+    memory: Usage
+    staging: Usage
+    requests: dict[str, RequestCounts]
+    notices: list[str]
+
+
+class SyncProgress(Message, frozen=True, tag="progress"):
+    """How much is left of a sync."""
+
+    changes_left: int
+    bytes_left: int
+    bytes_total: int
+
+
+class SyncDone(Message, frozen=True, tag="done"):
+    """All of it is in the Space."""
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """The request can't be done. ``errno_name`` is like ``EACCES``, or empty where no errno fits."""
+
+    message: str
+    errno_name: str = ""
+
+
+Request = Status | Sync
+Reply = MountStatus | SyncProgress | SyncDone | Failed
+
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+def decode_request(line: bytes | bytearray) -> Request:
+    """Return the request in one line.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    return _requests.decode(line)
+
+
+def decode_reply(line: bytes) -> Reply:
+    """Return the reply in one line.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    return _replies.decode(line)
+
+
+def encode_line(message: Request | Reply) -> bytes:
+    """Return a message as it goes over the socket. JSON escapes line breaks, so the line has only its own."""
+    return msgspec.json.encode(message) + b"\n"
