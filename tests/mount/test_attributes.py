@@ -1,0 +1,274 @@
+"""Modes, owners, times, links, special files and extended attributes; and what another client set on an object."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mount.mounting import Mount, fails_with, run
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+SECOND = 1_000_000_000
+
+
+def test_mode_owner_and_times_of_files_persist(folder: Path, mount: Mount) -> None:
+    file = folder / "f"
+    file.write_bytes(b"content")
+    file.chmod(0o4751)
+    if os.geteuid() == 0:
+        os.chown(file, 1234, 5678)
+        file.chmod(0o4751)
+    os.utime(file, ns=(1_600_000_000 * SECOND + 987_654_321, 1_500_000_000 * SECOND + 123_456_789))
+    before = file.stat()
+    assert stat.S_IMODE(before.st_mode) == 0o4751
+    assert before.st_mtime_ns == 1_500_000_000 * SECOND + 123_456_789
+    mount.remount()
+    after = file.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_mtime_ns == before.st_mtime_ns
+    assert after.st_uid == (1234 if os.geteuid() == 0 else os.geteuid())
+    assert file.read_bytes() == b"content"
+
+
+def test_mode_and_time_of_directories_persist(folder: Path, mount: Mount) -> None:
+    (folder / "d").mkdir(mode=0o700)
+    (folder / "d" / "f").touch()
+    (folder / "d").chmod(0o1775)
+    os.utime(folder / "d", ns=(0, 1_234_567_890 * SECOND + 1))
+    mount.remount()
+    found = (folder / "d").stat()
+    assert stat.S_IMODE(found.st_mode) == 0o1775
+    assert found.st_mtime_ns == 1_234_567_890 * SECOND + 1
+
+
+def test_times_before_1970_and_far_ahead(folder: Path, mount: Mount) -> None:
+    times = {"before": -5 * SECOND - 5, "zero": 0, "ahead": 4_102_444_800 * SECOND + 999_999_999}
+    for name, moment in times.items():
+        (folder / name).touch()
+        os.utime(folder / name, ns=(moment, moment))
+    mount.remount()
+    assert {name: (folder / name).stat().st_mtime_ns for name in times} == times
+
+
+def test_writing_moves_the_time_and_reading_does_not(folder: Path, mount: Mount) -> None:
+    file = folder / "f"
+    file.write_bytes(b"one")
+    os.utime(file, (1, 1))
+    assert file.read_bytes() == b"one"
+    assert file.stat().st_mtime == 1
+    with file.open("ab") as handle:
+        handle.write(b"two")
+    changed = file.stat().st_mtime_ns
+    assert changed > SECOND
+    mount.remount()
+    assert file.stat().st_mtime_ns == changed
+
+
+def test_time_set_through_an_open_handle_stays(folder: Path, mount: Mount) -> None:
+    """As cp -p, tar and rsync do: the time is set before the close that publishes the bytes."""
+    file = folder / "f"
+    with file.open("wb", buffering=0) as handle:
+        handle.write(b"content")
+        os.utime(handle.fileno(), ns=(42 * SECOND, 42 * SECOND + 7))
+        os.fchmod(handle.fileno(), 0o640)
+    assert file.stat().st_mtime_ns == 42 * SECOND + 7
+    mount.remount()
+    assert file.stat().st_mtime_ns == 42 * SECOND + 7
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert file.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    "target", ["f", "../elsewhere", "/absolute/path", "dangling nowhere", "ünïcode 🚀", "x" * 3000]
+)
+def test_symlink(folder: Path, mount: Mount, target: str) -> None:
+    (folder / "f").write_bytes(b"pointed at")
+    (folder / "link").symlink_to(target)
+    mount.remount()
+    assert os.readlink(folder / "link") == target
+    assert stat.S_ISLNK((folder / "link").lstat().st_mode)
+    assert (folder / "link").lstat().st_size == len(target.encode())
+    with os.scandir(folder) as entries:
+        assert {entry.name: entry.is_symlink() for entry in entries} == {"f": False, "link": True}
+    if target == "f":
+        assert (folder / "link").read_bytes() == b"pointed at"
+    (folder / "link").unlink()
+    assert (folder / "f").read_bytes() == b"pointed at"
+
+
+def test_symlink_to_a_directory_and_renamed(folder: Path, mount: Mount) -> None:
+    (folder / "d").mkdir()
+    (folder / "d" / "f").write_bytes(b"inside")
+    (folder / "link").symlink_to("d")
+    os.rename(folder / "link", folder / "other")
+    mount.remount()
+    assert os.readlink(folder / "other") == "d"
+    assert (folder / "other" / "f").read_bytes() == b"inside"
+    with pytest.raises(FileExistsError):
+        (folder / "other").symlink_to("x")
+
+
+def test_special_files_persist(folder: Path, mount: Mount) -> None:
+    os.mkfifo(folder / "fifo", 0o620)
+    (folder / "fifo").chmod(0o620)
+    run("python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('socket')", cwd=folder)
+    mount.remount()
+    found = (folder / "fifo").lstat()
+    assert stat.S_ISFIFO(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) == 0o620
+    assert stat.S_ISSOCK((folder / "socket").lstat().st_mode)
+
+
+def test_fifo_carries_bytes(folder: Path) -> None:
+    os.mkfifo(folder / "fifo")
+    assert run("bash", "-c", "(echo through > fifo) & cat fifo; wait", cwd=folder) == "through\n"
+
+
+def test_hard_link(folder: Path) -> None:
+    (folder / "f").touch()
+    with pytest.raises(PermissionError) as caught:
+        os.link(folder / "f", folder / "g")
+    assert caught.value.errno == errno.EPERM
+    assert os.listdir(folder) == ["f"]
+
+
+def test_extended_attributes_persist(folder: Path, mount: Mount) -> None:
+    values = {
+        "user.colour": b"green",
+        "user.Mixed_Case": b"\x00\xff binary",
+        "user.empty": b"",
+        "user.ünï": "täg".encode(),
+    }
+    (folder / "d").mkdir()
+    (folder / "f").write_bytes(b"content")
+    for path in (folder / "f", folder / "d"):
+        for name, value in values.items():
+            os.setxattr(path, name, value)
+    mount.remount()
+    for path in (folder / "f", folder / "d"):
+        assert {name: os.getxattr(path, name) for name in values} == values
+        assert set(values) <= set(os.listxattr(path))
+    assert (folder / "f").read_bytes() == b"content"
+
+    os.removexattr(folder / "f", "user.colour")
+    os.setxattr(folder / "f", "user.empty", b"no more")
+    mount.remount()
+    assert "user.colour" not in os.listxattr(folder / "f")
+    assert os.getxattr(folder / "f", "user.empty") == b"no more"
+    with fails_with(errno.ENODATA):
+        os.getxattr(folder / "f", "user.colour")
+    with fails_with(errno.ENODATA):
+        os.removexattr(folder / "f", "user.colour")
+
+
+def test_extended_attribute_flags_and_limit(folder: Path) -> None:
+    file = folder / "f"
+    file.touch()
+    with fails_with(errno.ENODATA):
+        os.setxattr(file, "user.a", b"1", os.XATTR_REPLACE)
+    os.setxattr(file, "user.a", b"1", os.XATTR_CREATE)
+    with pytest.raises(FileExistsError):
+        os.setxattr(file, "user.a", b"2", os.XATTR_CREATE)
+    with fails_with(errno.ENOSPC):
+        os.setxattr(file, "user.big", b"x" * 3000)
+    assert os.getxattr(file, "user.a") == b"1"
+
+
+def test_live_attributes(s3: S3Client, bucket: str, folder: Path, mount: Mount) -> None:
+    file = folder / "a file"
+    file.write_bytes(b"content")
+    mount.sync()
+    key = f"{folder.name}/a file"
+    etag = s3.head_object(Bucket=bucket, Key=key)["ETag"].strip('"')
+    assert os.getxattr(file, "user.spaces.key") == key.encode()
+    assert os.getxattr(file, "user.spaces.etag") == etag.encode()
+
+
+def test_statfs(mount: Mount) -> None:
+    size, available = run("df", "--block-size=1", "--output=size,avail", mount.path).splitlines()[1].split()
+    assert int(size) >= int(available) > 1 << 40
+    assert os.statvfs(mount.path).f_namemax == 255
+
+
+def _chmod(file: Path) -> Path:
+    file.chmod(0o600)
+    return file
+
+
+def _touch(file: Path) -> Path:
+    os.utime(file, (5, 5))
+    return file
+
+
+def _rename(file: Path) -> Path:
+    return file.rename(file.with_name("renamed"))
+
+
+def _rename_directory(file: Path) -> Path:
+    file.parent.rename(file.parent.with_name("moved"))
+    return file.parent.with_name("moved") / file.name
+
+
+def _overwrite(file: Path) -> Path:
+    file.write_bytes(b"ours now")
+    return file
+
+
+def _append(file: Path) -> Path:
+    with file.open("ab") as handle:
+        handle.write(b" and more")
+    return file
+
+
+def _truncate(file: Path) -> Path:
+    os.truncate(file, 3)
+    return file
+
+
+@pytest.mark.parametrize("change", [_chmod, _touch, _rename, _rename_directory, _overwrite, _append, _truncate])
+def test_foreign_properties_survive(
+    s3: S3Client, bucket: str, folder: Path, mount: Mount, change: Callable[[Path], Path]
+) -> None:
+    """Headers, metadata, tags and ACL that another client set outlive everything that rewrites the object."""
+    s3.put_object(
+        Bucket=bucket,
+        Key=f"{folder.name}/d/theirs",
+        Body=b"their content",
+        ContentType="text/x-special; charset=utf-8",
+        CacheControl="max-age=77",
+        ContentDisposition='attachment; filename="a.txt"',
+        ContentLanguage="de",
+        Metadata={"colour": "green", "owner-of": "things"},
+        Tagging="team=a%20b&x=1",
+        ACL="public-read",
+    )
+    changed = change(folder / "d" / "theirs")
+    mount.sync()
+    key = str(changed.relative_to(mount.path))
+    head = s3.head_object(Bucket=bucket, Key=key)
+    assert head["ContentType"] == "text/x-special; charset=utf-8"
+    assert head["CacheControl"] == "max-age=77"
+    assert head["ContentDisposition"] == 'attachment; filename="a.txt"'
+    assert head["ContentLanguage"] == "de"
+    assert {"colour": "green", "owner-of": "things"}.items() <= head["Metadata"].items()
+    tags = s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "a b", "x": "1"}
+    grants = s3.get_object_acl(Bucket=bucket, Key=key)["Grants"]
+    everyone = [grant["Permission"] for grant in grants if grant["Grantee"].get("URI", "").endswith("/AllUsers")]
+    assert everyone == ["READ"]
+
+
+def test_chmod_of_a_foreign_file_keeps_its_bytes(s3: S3Client, bucket: str, folder: Path, mount: Mount) -> None:
+    s3.put_object(Bucket=bucket, Key=f"{folder.name}/theirs", Body=b"their content")
+    (folder / "theirs").chmod(0o604)
+    mount.remount()
+    assert stat.S_IMODE((folder / "theirs").stat().st_mode) == 0o604
+    assert (folder / "theirs").read_bytes() == b"their content"
