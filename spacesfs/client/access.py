@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from spacesfs.client.bucket import BucketCalls, no_result
 from spacesfs.client.call import Call, Reply, check_key
-from spacesfs.client.documents import parse_acl, parse_tags
+from spacesfs.client.documents import parse_acl, parse_number, parse_tags
 from spacesfs.client.models import Acl, BucketUsage
 
 
@@ -55,5 +55,4 @@ def _usage(reply: Reply) -> BucketUsage:
 
 
 def _number(headers: Mapping[str, str], name: str) -> int | None:
-    text = headers.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return parse_number(headers.get(name, ""))

@@ -43,8 +43,8 @@ class SpacesClient:
     ) -> None:
         """Make a client; nothing is connected yet.
 
-        Args:
-            on_request: Told of every attempt of every call, on the event loop; must not block or raise.
+        ``on_request`` is told of every attempt of every call, on the event loop; it must not block or raise.
+
         Raises:
             EndpointError: The CA bundle can't be used.
         """

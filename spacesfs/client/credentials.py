@@ -43,6 +43,7 @@ def find_credentials(environ: Mapping[str, str], *, profile: str | None = None, 
         environ: The environment variables.
         profile: Name of an AWS profile that must exist; it goes before everything else.
         home: The user's home directory.
+
     Raises:
         CredentialsError: None was found, or the first one found is unusable.
     """
@@ -103,7 +104,9 @@ class ProfileProvider:
             if found is not None:
                 return found
         if self.is_required:
-            raise CredentialsError(f"profile {self.profile!r} has no access key in {self.credentials_file} or {self.config_file}")
+            raise CredentialsError(
+                f"profile {self.profile!r} has no access key in {self.credentials_file} or {self.config_file}"
+            )
         return None
 
 

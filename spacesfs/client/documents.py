@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote_plus
-from xml.etree.ElementTree import Element, ParseError, XMLParser  # noqa: S405 - a DOCTYPE is refused before parsing
+from xml.etree.ElementTree import Element, ParseError, XMLParser
 from xml.sax.saxutils import escape
 
 from spacesfs.client.models import Acl, CopyResult, DeleteFailure, ListedObject, Part, Upload
 
 _ERROR_ROOT = re.compile(rb"\s*(?:<\?xml[^>]*\?>)?\s*<(?:\w+:)?Error[\s>]")
 _INEXPRESSIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _EVERYONE = "http://acs.amazonaws.com/groups/global/AllUsers"
@@ -160,6 +161,11 @@ def parse_time_ns(text: str) -> int:
         raise Malformed("a time that is none") from None
 
 
+def parse_number(text: str) -> int | None:
+    """Return a size or count, or None where the text is not one."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
 def is_expressible(key: str) -> bool:
     """Tell whether XML 1.0 can carry a key at all; most control characters it can't."""
     return _INEXPRESSIBLE.search(key) is None
@@ -185,7 +191,7 @@ def _escape(text: str) -> str:
 def _root(body: bytes, *names: str) -> Element:
     """Parse a document whose root must have one of these names."""
     text = _text(body)
-    parser = XMLParser()  # noqa: S314 - see the module's docstring
+    parser = XMLParser()  # noqa: S314 - a DOCTYPE was refused
     try:
         parser.feed(text)
         root: Element = parser.close()
@@ -240,7 +246,7 @@ def _required(fields: dict[str, str], name: str) -> str:
 
 
 def _integer(fields: dict[str, str], name: str) -> int:
-    value = _required(fields, name)
-    if not (value.isascii() and value.isdigit() and len(value) < 20):
+    number = parse_number(_required(fields, name))
+    if number is None:
         raise Malformed(f"{name} is not a number")
-    return int(value)
+    return number

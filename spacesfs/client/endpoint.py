@@ -69,6 +69,7 @@ def resolve_endpoint(region: str | None, endpoint_url: str | None, *, allow_inse
         region: A Spaces region as ``nyc3``, or the signing region of ``endpoint_url``.
         endpoint_url: Address of the server; https is meant where it names no scheme.
         allow_insecure: Accept plain http to other machines than this one.
+
     Raises:
         EndpointError: Neither is given, or one makes no sense.
     """
@@ -86,7 +87,9 @@ def _from_url(endpoint_url: str, region: str | None, *, allow_insecure: bool) ->
     parts = _split(endpoint_url)
     host = (parts.hostname or "").lower()
     if parts.scheme == "http" and not (allow_insecure or _is_loopback(host)):
-        raise EndpointError(f"plain http to {host} would send your data in clear; use https, or allow insecure endpoints")
+        raise EndpointError(
+            f"plain http to {host} would send your data in clear; use https, or allow insecure endpoints"
+        )
     port = parts.port if parts.port not in (None, _DEFAULT_PORTS[parts.scheme]) else None
     authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     url = f"{parts.scheme}://{authority}"
@@ -120,7 +123,9 @@ def _spaces_region(host: str) -> str:
     if label.endswith(".cdn"):
         raise EndpointError(f"endpoint {host} is the CDN, which serves stale data; use REGION.{SPACES_DOMAIN}")
     if "." in label:
-        raise EndpointError(f"endpoint {host} names a bucket; give {label.rpartition('.')[2]}.{SPACES_DOMAIN} and the bucket apart")
+        raise EndpointError(
+            f"endpoint {host} names a bucket; give {label.rpartition('.')[2]}.{SPACES_DOMAIN} and the bucket apart"
+        )
     return label
 
 

@@ -27,6 +27,8 @@ SpacesError
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 
 class SpacesError(Exception):
     """A call to the Space failed.
@@ -219,13 +221,13 @@ def error_class(status: int, code: str, *, has_key: bool) -> type[SpacesError]:
         return NoSuchKey if has_key else NoSuchBucket
     if known is not None:
         return known
-    return InvalidRequest if 300 <= status < 500 else ServerFault
+    return InvalidRequest if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR else ServerFault
 
 
 def reason(kind: type[SpacesError], status: int, code: str, message: str) -> str:
     """Return in one line why the server refused: its own words where it has some, else ours."""
     text = _REASONS.get(code) or _one_line(message) or _one_line(kind.__doc__ or "").rstrip(".")
-    if 300 <= status < 400 and kind is InvalidRequest:
+    if kind is InvalidRequest and status < HTTPStatus.BAD_REQUEST:
         text = "the server sends us elsewhere; is the endpoint the right one for this bucket?"
     return f"{text} (HTTP {status}{' ' + _one_line(code) if code else ''})"
 

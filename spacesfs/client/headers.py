@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from spacesfs.client.documents import Malformed
+from spacesfs.client.documents import Malformed, parse_number
 from spacesfs.client.models import ObjectInfo, ObjectProperties
 
 METADATA_PREFIX = "x-amz-meta-"
@@ -49,8 +49,10 @@ def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> Object
     """Return what the headers of a HEAD or GET reply say about an object.
 
     Args:
+        key: The object's key.
         size: The size of the whole object in bytes.
         headers: Names in lower case, or a mapping that does not care.
+
     Raises:
         Malformed: There is no ETag, or no Last-Modified.
     """
@@ -60,7 +62,7 @@ def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> Object
         etag=etag_from_headers(headers),
         last_modified_ns=http_time_ns(headers.get("last-modified", "")),
         properties=_properties(headers),
-        tag_count=_count(headers.get("x-amz-tagging-count", "0")),
+        tag_count=parse_number(headers.get("x-amz-tagging-count", "")) or 0,
         is_encrypted=_CUSTOMER_KEY in headers,
     )
 
@@ -83,10 +85,10 @@ def content_length(headers: Mapping[str, str]) -> int:
     Raises:
         Malformed: The reply does not say.
     """
-    text = headers.get("content-length", "")
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    length = parse_number(headers.get("content-length", ""))
+    if length is None:
         raise Malformed("no Content-Length")
-    return int(text)
+    return length
 
 
 def content_range(headers: Mapping[str, str]) -> tuple[int, int, int]:
@@ -134,7 +136,3 @@ def _without_framing(encoding: str | None) -> str | None:
     """Drop ``aws-chunked``: the framing of somebody's upload, which the engine stores as if it were the object's."""
     words = [word.strip() for word in (encoding or "").split(",")]
     return ", ".join(word for word in words if word and word != "aws-chunked") or None
-
-
-def _count(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

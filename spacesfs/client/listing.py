@@ -61,10 +61,12 @@ class ListingCalls(BucketCalls):
         """Return one page of the names that begin with ``prefix``.
 
         Args:
+            prefix: "" for all.
             delimiter: Names that hold it after the prefix are returned once, as a common prefix.
             max_keys: At most so many entries, up to 1,000.
             start_after: Begin after this name.
             resume: Continue where an earlier page of the same listing ended; goes before ``start_after``.
+
         Raises:
             NoSuchBucket, AccessDenied, BadReply
         """

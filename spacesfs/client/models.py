@@ -50,7 +50,10 @@ class ObjectInfo:
 
 @dataclass(slots=True)
 class ListedObject:
-    """One object as a listing describes it. Not frozen: one is made per entry of huge listings, and frozen costs 5 times as much."""
+    """One object as a listing describes it.
+
+    Not frozen: one is made per entry of huge listings, and frozen costs 5 times as much.
+    """
 
     key: str
     size: int

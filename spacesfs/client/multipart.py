@@ -56,10 +56,11 @@ class MultipartCalls(BucketCalls):
     async def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Send one part and verify that the server has exactly these bytes; sent again it replaces the former.
 
-        Args:
-            number: 1 to 10,000; gaps are fine.
-            body: 5 MiB to 5 GiB (the last part may be smaller); must not change until the call returns.
+        ``number`` is 1 to 10,000, gaps are fine. ``body`` is 5 MiB to 5 GiB (the last part may be smaller) and must
+        not change until the call returns.
+
         Raises:
+            ValueError: The number is not possible.
             NoSuchUpload, IntegrityError, AccessDenied, QuotaExceeded
         """
         query = _part_query(number, upload_id)
@@ -68,7 +69,7 @@ class MultipartCalls(BucketCalls):
         etag = await self._transport.send(call, lambda reply: verified_etag(call, reply, expected))
         return Part(number, etag, memoryview(body).nbytes)
 
-    async def copy_part(
+    async def copy_part(  # noqa: PLR0917 - the order in which the S3 call names them
         self,
         key: str,
         upload_id: str,
@@ -81,9 +82,9 @@ class MultipartCalls(BucketCalls):
     ) -> Part:
         """Make a part of the bytes ``[start, end)`` of an object in this bucket.
 
-        Args:
-            source_etag: Sent as a condition, which the engine behind Spaces ignores: check the source again
-                before the upload is completed.
+        ``source_etag`` is sent as a condition, which the engine behind Spaces ignores: check the source again before
+        the upload is completed.
+
         Raises:
             InvalidRange: The range is not inside the source.
             NoSuchKey, NoSuchUpload, PreconditionFailed, AccessDenied
@@ -98,10 +99,11 @@ class MultipartCalls(BucketCalls):
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
         """Make the object of all parts uploaded, and verify it where the server tells its ETag.
 
-        Args:
-            parts: Every part that the upload has, in any order.
+        ``parts`` are all that the upload has, in any order.
+
         Returns:
             The ETag that the object has by its parts.
+
         Raises:
             IntegrityError: The server's ETag is another: it has other parts.
             NoSuchUpload: The upload is gone and the object is not what it should have become.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace as replaced
+from http import HTTPStatus
 
 from spacesfs.client.bucket import BucketCalls, copy_source_headers, no_result, object_headers, verified_etag
 from spacesfs.client.call import Call, Reply, check_key
@@ -50,11 +51,15 @@ class ObjectCalls(BucketCalls):
         """Fill a buffer with an object's bytes from ``start`` on.
 
         Args:
+            key: The object.
+            start: Offset of the first byte.
             buffer: Writable, contiguous, not empty. Past the object's end its bytes stay as they are: exactly
                 ``min(len(buffer), size - start)`` are filled. After an error any of it may have been written.
             if_match: ETag of the version to read; any other is an error, never other bytes.
+
         Returns:
             The object's description; its size is that of the whole object.
+
         Raises:
             PreconditionFailed: The key holds another version than ``if_match``.
             InvalidRange: ``start`` is not inside the object.
@@ -90,11 +95,15 @@ class ObjectCalls(BucketCalls):
         Conditions hold on unversioned buckets of servers that honour them; others ignore them.
 
         Args:
+            key: The object's name, up to 1,024 bytes.
+            properties: What it carries beside its bytes; not set means the server's default, not what was there.
             body: Up to 5 GiB; must not change until the call returns.
             if_match: Only over the version with this ETag.
             if_none_match: Only if the key is free.
+
         Returns:
             The new ETag, the hex MD5 of the body.
+
         Raises:
             PreconditionFailed: A condition does not hold, and the object there is not the one we sent.
             IntegrityError: The server stored other bytes.
@@ -127,9 +136,12 @@ class ObjectCalls(BucketCalls):
         """Copy an object inside the bucket, on the server.
 
         Args:
+            source_key: The object to copy.
+            target_key: Where the copy goes; the source itself only with ``replace``.
             source_etag: Copy this version only.
             replace: Give the copy these properties and no others; None keeps the source's, but for the ACL.
             acl: The copy's ACL; else ``replace.acl``, else private, whatever the source's.
+
         Raises:
             PreconditionFailed: The source is another version than ``source_etag``.
             NoSuchKey: There is no source.
@@ -154,6 +166,7 @@ class ObjectCalls(BucketCalls):
 
         Returns:
             What could not be deleted. Keys that do not exist count as deleted.
+
         Raises:
             SpacesError: A whole request failed; of its keys and the later ones none may be deleted, or some.
         """
@@ -175,7 +188,7 @@ class ObjectCalls(BucketCalls):
         return await self._transport.send(call, lambda reply: parse_deleted(reply.body))
 
     async def _is_ours(self, key: str, etag: str, properties: ObjectProperties) -> bool:
-        """Tell whether an object is what we sent. Bytes alone don't tell: two hosts may create the same empty lock file."""
+        """Tell whether an object is what we sent. Bytes alone don't tell: two hosts may create one empty lock file."""
         try:
             found = await self.head(key)
         except NoSuchKey:
@@ -188,13 +201,15 @@ def _info(key: str, reply: Reply) -> ObjectInfo:
 
 
 def _ranged_info(key: str, reply: Reply) -> ObjectInfo:
-    size = content_range(reply.headers)[2] if reply.status == 206 else content_length(reply.headers)
+    size = (
+        content_range(reply.headers)[2] if reply.status == HTTPStatus.PARTIAL_CONTENT else content_length(reply.headers)
+    )
     return info_from_headers(key, size, reply.headers)
 
 
 def _body_bytes(head: Reply, start: int, wanted: int) -> int:
     """Return how long the body of a range reply is, checked against what we asked for."""
-    if head.status == 206:
+    if head.status == HTTPStatus.PARTIAL_CONTENT:
         first, end, size = content_range(head.headers)
         if first != start or end != min(start + wanted, size):
             raise Malformed("another range than asked for")
@@ -207,7 +222,7 @@ def _body_bytes(head: Reply, start: int, wanted: int) -> int:
 
 def _encrypted_or(call: Call, error: InvalidRequest) -> SpacesError:
     """Read a bare 400 to a request that has nothing to be wrong: it lacked the key of an encrypted object."""
-    if error.status == 400 and error.code in {"", "InvalidArgument", "InvalidRequest"}:
+    if error.status == HTTPStatus.BAD_REQUEST and error.code in {"", "InvalidArgument", "InvalidRequest"}:
         reason = "the object is encrypted under a customer's key (SSE-C), which we don't have"
         return call.error(EncryptedObject, reason, status=400, code=error.code, request_id=error.request_id)
     return error

@@ -49,15 +49,13 @@ def percent_encode(text: str, *, keep_slashes: bool = False) -> str:
 
 def encode_query(query: Query) -> str:
     """Return the canonical query string; it is also what goes on the wire."""
-    return "&".join(f"{name}={value}" for name, value in sorted((percent_encode(n), percent_encode(v)) for n, v in query))
+    return "&".join(
+        f"{name}={value}" for name, value in sorted((percent_encode(n), percent_encode(v)) for n, v in query)
+    )
 
 
 def authorize(request: Signable, credentials: Credentials, region: str, when: datetime) -> dict[str, str]:
-    """Return the headers to add to a request: its date, payload hash, session token and signature.
-
-    Args:
-        when: The time of signing, in UTC.
-    """
+    """Return the headers to add to a request: its date, payload hash, session token and signature; ``when`` is UTC."""
     added = {"x-amz-date": _stamp(when), "x-amz-content-sha256": request.payload_hash}
     if credentials.session_token is not None:
         added["x-amz-security-token"] = credentials.session_token

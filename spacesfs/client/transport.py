@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
@@ -93,8 +94,10 @@ class Transport:
         """Send a call until it succeeds or retrying makes no sense.
 
         Args:
+            call: What to send.
             parse: Makes the result of a successful reply. It may raise `Malformed`, which becomes `BadReply`, or a
                 `SpacesError`; where that is retryable the call is sent again.
+
         Raises:
             SpacesError: How the last attempt ended, with the number of attempts.
         """
@@ -146,7 +149,7 @@ class Transport:
             reply = await _receive(call, response, traffic)
         finally:
             await response.aclose()
-        if not 200 <= reply.status < 300 or documents.is_error(reply.body):
+        if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
             raise self._refused(call, reply)
         return parse(reply)
 
@@ -194,7 +197,7 @@ class Transport:
         )
         now = datetime.now(UTC)
         error.retry_after_seconds = parse_retry_after(reply.headers.get("retry-after"), now)
-        if reply.status == 403 and self._clock.correct(reply.headers.get("date"), now):
+        if reply.status == HTTPStatus.FORBIDDEN and self._clock.correct(reply.headers.get("date"), now):
             error.retryable = True  # the next signature carries the server's time
         return error
 
@@ -244,7 +247,7 @@ class _BodyStream(httpx.AsyncByteStream):
 async def _receive(call: Call, response: httpx.Response, traffic: _Traffic) -> Reply:
     """Read a reply's body: into the call's own buffer if it succeeded and has one, else as a document."""
     head = Reply(response.status_code, response.headers)
-    if call.into is not None and 200 <= head.status < 300:
+    if call.into is not None and httpx.codes.is_success(head.status):
         await _fill(call.into(head), response, traffic)
         return head
     body = bytearray()
