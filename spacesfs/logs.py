@@ -14,6 +14,7 @@ SYSLOG_SOCKET = Path("/dev/log")
 _LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SYSLOG_LINE = "spacesfs[%(process)d]: %(levelname)s %(name)s: %(message)s"  # syslog adds the time itself
 _HIDDEN = "[hidden]"
+_MAX_FILE_BYTES = 16 * 2**20
 _SHORTEST_SECRET = 8  # characters; anything shorter would blank out ordinary words
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _CREDENTIALS = re.compile(
@@ -58,14 +59,14 @@ def log_to_stderr(level: str) -> None:
 
 
 def log_to_file(path: Path, level: str) -> None:
-    """Append records to a file that only its owner can read; it may be rotated under us.
+    """Append records to a file that only its owner can read; it and its one predecessor never grow beyond 16 MiB each.
 
     Raises:
         OSError: The file can't be opened.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    _install(logging.handlers.WatchedFileHandler(path, encoding="utf-8"), _LINE, level)
+    _install(logging.handlers.RotatingFileHandler(path, maxBytes=_MAX_FILE_BYTES, backupCount=1, encoding="utf-8"), _LINE, level)
 
 
 def log_to_syslog(level: str) -> None:

@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import click
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
@@ -41,16 +42,16 @@ _REGION_PLACE = "{{.Region}}"
 OptionsType = TypeVar("OptionsType", bound=Options)
 
 
-class ConfigError(Exception):
-    """An option can't be used. The message is one line that names the place, the option and what to do.
+class ConfigError(click.ClickException):
+    """An option can't be used. The message is one line that names the place, the option and what to do."""
 
-    Attributes:
-        is_usage: The command line itself is wrong (exit status 2), not what it found (1).
-    """
+    exit_code = 1
 
-    def __init__(self, message: str, *, is_usage: bool = False) -> None:
-        super().__init__(message)
-        self.is_usage = is_usage
+
+class FlagError(ConfigError):
+    """The command line itself is wrong, not what it found."""
+
+    exit_code = 2
 
 
 class Given(NamedTuple):
@@ -90,9 +91,10 @@ class Collected:
         reason = reason.replace("Input should be", "should be").replace("'", '"')
         name = str(first["loc"][0]) if first["loc"] else ""
         if name not in self.given:
-            return ConfigError(f"{name}: {reason}" if name else reason, is_usage=True)
+            return FlagError(f"{name}: {reason}" if name else reason)
         origin = self.given[name].origin
-        return ConfigError(f"{_place(name, origin)}: {reason}", is_usage=origin.startswith("--"))
+        kind = FlagError if origin.startswith("--") else ConfigError
+        return kind(f"{_place(name, origin)}: {reason}")
 
 
 def collect(flags: Mapping[str, object], bucket: str | None) -> Collected:

@@ -27,7 +27,8 @@ def config() -> None:
 def show(bucket: str | None) -> None:
     """Show each option's value and where it came from; with BUCKET, as a mount of that bucket would see them."""
     collected = collect({}, bucket)
-    rows = [*_option_rows(collected.check(Options), collected), _credentials_row(collected)]
+    options = collected.check(Options)
+    rows = [*_option_rows(options, collected), _credentials_row(options.profile)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
         say(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
@@ -86,8 +87,7 @@ def _from_the_other(options: Options, name: str) -> str | None:
     return address.url if name == "endpoint" else address.region
 
 
-def _credentials_row(collected: Collected) -> tuple[str, str, str]:
-    profile = collected.check(Options).profile
+def _credentials_row(profile: str | None) -> tuple[str, str, str]:
     try:
         found = find_credentials(os.environ, profile=profile, home=Path.home())
     except CredentialsError as error:

@@ -1,0 +1,120 @@
+"""A mount in the background: a forked process serves, and its parent leaves only when the mount answers.
+
+The child tells through a pipe how its start went: ``ready``, or the line that the parent shall end with. A child that dies
+without a word closes the pipe, so the parent never waits in vain.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import NoReturn, TextIO
+
+from spacesfs.cli.output import say
+from spacesfs.config import MountConfig
+from spacesfs.errors import MountError
+from spacesfs.fuse.mountpoint import answers
+from spacesfs.logs import has_syslog, log_to_file, log_to_syslog, one_line, scrub
+
+log = logging.getLogger(__name__)
+
+_READY = "ready"
+
+
+def serve_in_background(config: MountConfig) -> None:
+    """Start the mount's process; return when the mount answers, with one line that says so.
+
+    Raises:
+        MountError: The mount did not come up; its process is gone.
+    """
+    log_name = _log(config)  # before the fork: what is wrong with it is the caller's to know
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _serve_detached(config, os.fdopen(writer, "w", encoding="utf-8", errors="replace"))
+    os.close(writer)
+    try:
+        outcome = _read_outcome(reader)
+        if outcome == _READY and not answers(config.mountpoint):
+            outcome = f"the mount on {config.mountpoint} does not answer; see {log_name}"
+    except KeyboardInterrupt:
+        _stop(pid)
+        raise
+    if outcome != _READY:
+        _stop(pid)
+        raise MountError(outcome or f"the mount's process died while it started; see {log_name}")
+    say(f"{config.bucket} is mounted on {config.mountpoint}")
+
+
+def _log(config: MountConfig) -> str:
+    """Send log records where a background process can; return where that is."""
+    if config.log_file is not None:
+        log_to_file(config.log_file, config.log_level)
+        return str(config.log_file)
+    if has_syslog():
+        log_to_syslog(config.log_level)
+        return "the system log"
+    path = config.state_dir / "log" / f"{config.bucket}.log"
+    log_to_file(path, config.log_level)
+    say(f"this host has no system log; logging to {path}")
+    return str(path)
+
+
+def _read_outcome(reader: int) -> str:
+    with os.fdopen(reader, encoding="utf-8", errors="replace") as report:
+        return report.readline().rstrip("\n")
+
+
+def _stop(pid: int) -> None:
+    """End the child, should it still run, and wait for it."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
+
+
+def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
+    """Be the child: leave the terminal, serve, and end without running what the parent's stack would."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        _close_terminal()
+        _serve(config, partial(_tell, report, _READY))
+        status = 0
+    except MountError as error:
+        log.error("%s", error)  # noqa: TRY400 - expected, and the line says it all
+        _tell(report, str(error))
+    except BaseException as error:
+        log.exception("the mount crashed")
+        _tell(report, f"unexpected {type(error).__name__}: {error}; please report this")
+    finally:
+        logging.shutdown()
+        os._exit(status)
+
+
+def _serve(config: MountConfig, on_ready: Callable[[], None]) -> None:
+    import trio  # noqa: PLC0415 - only after the fork
+
+    from spacesfs.fuse.session import serve  # noqa: PLC0415
+
+    trio.run(partial(serve, config, on_ready=on_ready))
+
+
+def _tell(report: TextIO, outcome: str) -> None:
+    """Send the outcome to the parent and close the pipe; once told, later outcomes are the log's."""
+    if report.closed:
+        return
+    with suppress(OSError), report:
+        report.write(f"{one_line(scrub(outcome))}\n")
+
+
+def _close_terminal() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)

@@ -1,0 +1,56 @@
+"""``spacesfs mount``: check everything that can be checked, then serve, here or in the background."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+
+import click
+
+from spacesfs.cli.background import serve_in_background
+from spacesfs.cli.layers import collect
+from spacesfs.cli.options import mount_options, resolved, split_space
+from spacesfs.cli.output import say
+from spacesfs.config import MountConfig
+from spacesfs.fuse.mountpoint import check_mountpoint, recover_stale_mount
+from spacesfs.logs import log_to_file, log_to_stderr
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("space", metavar="BUCKET[:PREFIX]")
+@click.argument("mountpoint")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to standard error.")
+@mount_options
+def mount(space: str, mountpoint: str, *, foreground: bool, **flags: object) -> None:
+    """Mount a Space on the directory MOUNTPOINT. Returns when the mount answers, and serves from the background."""
+    bucket, prefix = split_space(space)
+    config = collect(flags, bucket).check(MountConfig, bucket=bucket, prefix=prefix, mountpoint=resolved(mountpoint))
+    if (recovered := recover_stale_mount(config.mountpoint)) is not None:
+        say(recovered)
+    check_mountpoint(config.mountpoint, allow_other=config.allow_other)
+    os.umask(0o077)  # caches, state and logs are their owner's alone
+    if foreground:
+        _serve_in_foreground(config)
+    else:
+        serve_in_background(config)
+
+
+def _serve_in_foreground(config: MountConfig) -> None:
+    """Serve until unmounted or told to stop.
+
+    Raises:
+        MountError: The mount can't start or go on, or left work behind.
+    """
+    import trio  # noqa: PLC0415 - the background mount must fork before it is loaded
+
+    from spacesfs.fuse.session import serve  # noqa: PLC0415
+
+    if config.log_file is not None:
+        log_to_file(config.log_file, config.log_level)
+    else:
+        log_to_stderr(config.log_level)
+    ready = partial(log.info, "%s is mounted on %s", config.bucket, config.mountpoint)
+    trio.run(partial(serve, config, on_ready=ready))
