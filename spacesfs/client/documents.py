@@ -2,7 +2,7 @@
 
 Elements are matched by local name, in any namespace. Replies come from outside: a document with a DOCTYPE (the
 only place where entities can be declared) is refused, and whatever is not the expected document is `Malformed`.
-The standard library's C parser reads a page of 1,000 entries in 3 ms; defusedxml, which is pure Python, takes 60.
+The standard library's parser, which is C, takes less than half the time of defusedxml's, which runs in Python.
 """
 
 from __future__ import annotations

@@ -1,0 +1,34 @@
+"""Fixtures of the client's tests: our client on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from spacesfs.client.client import Bucket, SpacesClient
+from spacesfs.client.credentials import Credentials
+from spacesfs.client.endpoint import resolve_endpoint
+from tests.servers.rgw import RadosGateway
+
+
+@pytest.fixture
+async def client(rgw: RadosGateway) -> AsyncIterator[SpacesClient]:
+    """A client of the account that owns the test buckets."""
+    credentials = Credentials(rgw.access_key, rgw.secret_key)
+    async with SpacesClient(resolve_endpoint(None, rgw.endpoint), credentials) as client:
+        yield client
+
+
+@pytest.fixture
+async def stranger(rgw: RadosGateway) -> AsyncIterator[SpacesClient]:
+    """A client of another account."""
+    credentials = Credentials(rgw.other_access_key, rgw.other_secret_key)
+    async with SpacesClient(resolve_endpoint(None, rgw.endpoint), credentials) as client:
+        yield client
+
+
+@pytest.fixture
+async def bucket(client: SpacesClient, bucket_name: str) -> Bucket:
+    """A new empty bucket."""
+    return client.bucket(bucket_name)
