@@ -1,13 +1,14 @@
 """Every option of a mount: its name, meaning, form and default, in one place.
 
-Command line flags, environment names, TOML keys, ``spacesfs config show`` and the table in docs/configuration.md all come
-from the fields below. ``spacesfs.cli.layers`` reads those places and says which of them a value came from.
+Command line flags, environment names, TOML keys, ``spacesfs config show`` and the table in docs/configuration.md all
+come from the fields below. ``spacesfs.cli.layers`` reads those places and says which of them a value came from.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,7 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from spacesfs.client.endpoint import Endpoint, resolve_endpoint
+from spacesfs.client.endpoint import Endpoint, EndpointError, resolve_endpoint
 
 ENVIRONMENT_PREFIX = "SPACESFS_"
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -119,7 +120,7 @@ def _text_first(parse: Callable[[str], float]) -> Callable[[object], object]:
 
     def convert(value: object) -> object:
         if isinstance(value, bool):
-            raise ValueError(f"{str(value).lower()} is not a number")
+            raise ValueError(f"{str(value).lower()} is not a number")  # noqa: TRY004 - pydantic collects ValueErrors
         return parse(value) if isinstance(value, str) else value
 
     return convert
@@ -143,9 +144,16 @@ def _absolute(path: Path | None) -> Path | None:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _readable_file(path: Path | None) -> Path | None:
-    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
-        raise ValueError(f"{path} is not a file that can be read")
+def _holds_certificates(path: Path | None) -> Path | None:
+    """Load the file as a connection will."""
+    if path is None:
+        return None
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise ValueError(f"{path} holds no certificate that can be used; give a PEM file") from error
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from error
     return path
 
 
@@ -224,7 +232,7 @@ class Options(BaseSettings):
         default=30.0, description="How long a file operation may wait without bytes moving."
     )
     allow_insecure: bool = Field(default=False, description="Allow plain http to other hosts than this one.")
-    ca_bundle: Annotated[OptionalFile, AfterValidator(_readable_file)] = Field(
+    ca_bundle: Annotated[OptionalFile, AfterValidator(_holds_certificates)] = Field(
         default=None, description="Certificates to trust (PEM), instead of the system's."
     )
     log_file: OptionalFile = Field(default=None, description="Log to this file, instead of the system log.")
@@ -233,11 +241,11 @@ class Options(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values from the caller only: which place they come from is the command line's business."""
         return (init_settings,)
@@ -270,13 +278,27 @@ class MountConfig(Options):
             raise ValueError(f'"{self.bucket}" is not a bucket name; give BUCKET or BUCKET:PREFIX')
         if self.endpoint is None and self.region is None:
             raise ValueError("which region is the Space in? Say it with --region fra1, or give --endpoint URL")
-        if self.address.url.partition("://")[2].startswith(f"{self.bucket}."):
+        try:
+            address = self.address
+        except EndpointError as error:  # each alone is valid, so what is left is plain http
+            raise ValueError(f"{error} (--allow-insecure)") from error
+        if address.url.partition("://")[2].startswith(f"{self.bucket}."):
             raise ValueError(f"the endpoint {self.endpoint} holds the bucket's name; leave the name out")
+        if not _is_utf8(self.mountpoint):
+            raise ValueError(f"{self.mountpoint} can't be a mountpoint: its name is not UTF-8")
         for name in ("cache_dir", "state_dir", "log_file"):
             path = getattr(self, name)
             if path is not None and path.resolve().is_relative_to(self.mountpoint):
                 raise ValueError(f"{flag_name(name)} {path} lies in the mountpoint; choose a folder outside of it")
         return self
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +310,7 @@ class Option:
 
     @property
     def flag(self) -> str:
+        """Its name on the command line."""
         return flag_name(self.name)
 
     @property
@@ -302,6 +325,7 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
+        """Whether it is on or off and takes no value."""
         return self.field.annotation is bool
 
     @property
@@ -316,6 +340,7 @@ class Option:
 
     @property
     def help(self) -> str:
+        """What it means, in a sentence."""
         return self.field.description or ""
 
     def write(self, value: object) -> str:

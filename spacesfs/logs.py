@@ -41,7 +41,7 @@ def scrub(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as one line in which nothing can steer a terminal: line breaks become ``|``, the rest ``\\x1b``."""
+    r"""Return ``text`` as one line in which nothing steers a terminal: line breaks become ``|``, the rest ``\x1b``."""
     joined = " | ".join(line for line in re.split(r"[\r\n]+", text) if line)
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], joined).encode("utf-8", "backslashreplace").decode()
 
@@ -50,6 +50,7 @@ class LineFormatter(logging.Formatter):
     """One record is one line, tracebacks included, with no secret in it."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of one record."""
         return one_line(scrub(super().format(record)))
 
 
@@ -66,7 +67,11 @@ def log_to_file(path: Path, level: str) -> None:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    _install(logging.handlers.RotatingFileHandler(path, maxBytes=_MAX_FILE_BYTES, backupCount=1, encoding="utf-8"), _LINE, level)
+    _install(
+        logging.handlers.RotatingFileHandler(path, maxBytes=_MAX_FILE_BYTES, backupCount=1, encoding="utf-8"),
+        _LINE,
+        level,
+    )
 
 
 def log_to_syslog(level: str) -> None:

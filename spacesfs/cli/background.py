@@ -1,7 +1,7 @@
 """A mount in the background: a forked process serves, and its parent leaves only when the mount answers.
 
-The child tells through a pipe how its start went: ``ready``, or the line that the parent shall end with. A child that dies
-without a word closes the pipe, so the parent never waits in vain.
+The child tells through a pipe how its start went: ``ready``, or the line that the parent shall end with. A child that
+dies without a word closes the pipe, so the parent never waits in vain.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TextIO
 
+from spacesfs.cli.failures import explain
 from spacesfs.cli.output import say
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
@@ -23,6 +24,7 @@ from spacesfs.logs import has_syslog, log_to_file, log_to_syslog, one_line, scru
 log = logging.getLogger(__name__)
 
 _READY = "ready"
+_SYSTEM_LOG = "the system log"
 
 
 def serve_in_background(config: MountConfig) -> None:
@@ -49,6 +51,8 @@ def serve_in_background(config: MountConfig) -> None:
         _stop(pid)
         raise MountError(outcome or f"the mount's process died while it started; see {log_name}")
     say(f"{config.bucket} is mounted on {config.mountpoint}")
+    if config.log_file is None and log_name != _SYSTEM_LOG:
+        say(f"This host has no system log; the mount logs to {log_name}")
 
 
 def _log(config: MountConfig) -> str:
@@ -58,10 +62,9 @@ def _log(config: MountConfig) -> str:
         return str(config.log_file)
     if has_syslog():
         log_to_syslog(config.log_level)
-        return "the system log"
+        return _SYSTEM_LOG
     path = config.state_dir / "log" / f"{config.bucket}.log"
     log_to_file(path, config.log_level)
-    say(f"this host has no system log; logging to {path}")
     return str(path)
 
 
@@ -89,9 +92,9 @@ def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
     except MountError as error:
         log.error("%s", error)  # noqa: TRY400 - expected, and the line says it all
         _tell(report, str(error))
-    except BaseException as error:
+    except Exception as error:
         log.exception("the mount crashed")
-        _tell(report, f"unexpected {type(error).__name__}: {error}; please report this")
+        _tell(report, explain(error).message)
     finally:
         logging.shutdown()
         os._exit(status)

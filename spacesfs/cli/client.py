@@ -79,7 +79,9 @@ def sync_steps(control: Path, path: str | None) -> Iterator[SyncProgress]:
     """Bring changes to the Space; yield what is left until nothing is. There is no limit to how long that takes.
 
     Args:
+        control: The mount's socket.
         path: What to sync, relative to the mount's root, or None for everything.
+
     Raises:
         MountError: It can't be done, or the mount ended.
     """

@@ -45,8 +45,8 @@ class _CommandAfterDashes(click.Command):
 def demo(ctx: click.Context, mountpoint: str | None, command: Sequence[str]) -> None:
     """Try spacesfs without an account: mount a bucket of a server that lives as long as this command.
 
-    Runs COMMAND in the mount and passes its exit status on. Without COMMAND, the mount stays until Ctrl-C; where there is
-    no terminal, it shows a short tour instead. Afterwards everything is removed.
+    Runs COMMAND in the mount and passes its exit status on. Without COMMAND, the mount stays until Ctrl-C; where there
+    is no terminal, it shows a short tour instead. Afterwards everything is removed.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     with ExitStack() as stack:
@@ -84,7 +84,7 @@ def _mounted(mountpoint: Path, endpoint: str, work: Path) -> Iterator[None]:
     """
     places = [f"--cache-dir={work / 'cache'}", f"--state-dir={work / 'state'}", f"--log-file={work / 'log'}"]
     command = [sys.executable, "-m", "spacesfs", "mount", BUCKET, str(mountpoint), f"--endpoint={endpoint}", *places]
-    done = subprocess.run(command, env=_environment(work), capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=_environment(work), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MountError(done.stderr.strip().removeprefix("spacesfs: "))
     say(done.stdout.strip())
@@ -107,7 +107,7 @@ def _unmount(mountpoint: Path) -> None:
     try:
         unmount_space(mountpoint)
     except (MountError, KeyboardInterrupt) as error:
-        complain(f"{error or 'interrupted'}; the demo ends anyway")
+        complain(f"{error if isinstance(error, MountError) else 'interrupted'}; the demo ends anyway")
         with suppress(MountError):
             unmount(mountpoint, lazy=True)
         if control is not None:
@@ -119,7 +119,7 @@ def _run(command: Sequence[str], directory: Path) -> int:
     """Run a command in the mount; return its exit status as a shell would. Ctrl-C is the command's business."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        status = subprocess.run(list(command), cwd=directory, check=False).returncode  # noqa: S603
+        status = subprocess.run(list(command), cwd=directory, check=False).returncode
     except (FileNotFoundError, PermissionError) as error:
         complain(f"{command[0]}: {error.strerror}")
         return _NOT_FOUND
@@ -143,12 +143,20 @@ def _tour(mountpoint: Path, work: Path) -> None:
     """
     source = work / "hello.txt"
     source.write_text(_GREETING, encoding="utf-8")
-    steps = ("ls -l", f"cp {source} .", "mkdir trip", "cp hello.txt trip/", "ls -lR", "cat trip/hello.txt", "spacesfs status .")
+    steps = (
+        "ls -l",
+        f"cp {source} .",
+        "mkdir trip",
+        "cp hello.txt trip/",
+        "ls -lR",
+        "cat trip/hello.txt",
+        "spacesfs status .",
+    )
     ourselves = f"{shlex.quote(sys.executable)} -m spacesfs"
     for step in steps:
         say(f"$ {step}")
         sys.stdout.flush()
         shell = step.replace("spacesfs", ourselves, 1) if step.startswith("spacesfs ") else step
-        done = subprocess.run(["/bin/sh", "-c", shell], cwd=mountpoint, check=False)  # noqa: S603
+        done = subprocess.run(["/bin/sh", "-c", shell], cwd=mountpoint, check=False)
         if done.returncode != 0:
             raise MountError(f"`{step}` failed with exit status {done.returncode}")

@@ -33,7 +33,9 @@ def demo_server() -> Iterator[str]:
     try:
         from moto.server import ThreadedMotoServer  # noqa: PLC0415 - an optional extra
     except ImportError:
-        raise click.ClickException("the demo's server is missing; install it with: pip install 'spacesfs[demo]'") from None
+        raise click.ClickException(
+            "the demo's server is missing; install it with: pip install 'spacesfs[demo]'"
+        ) from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

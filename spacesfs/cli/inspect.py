@@ -11,7 +11,7 @@ import msgspec
 from spacesfs.cli.client import all_statuses, ask_status, serving
 from spacesfs.cli.options import resolved
 from spacesfs.cli.output import counted, human_bytes, human_seconds, say
-from spacesfs.fuse.messages import MountStatus, PendingChange
+from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts
 from spacesfs.fuse.mountpoint import stale_mounts
 
 _MOST_CHANGES_SHOWN = 20
@@ -80,11 +80,14 @@ def _facts(status: MountStatus) -> Iterable[tuple[str, str]]:
     yield "memory", f"{human_bytes(status.memory.bytes_used)} of {human_bytes(status.memory.bytes_limit)}"
     yield "staging", f"{human_bytes(status.staging.bytes_used)} of {human_bytes(status.staging.bytes_limit)}"
     for name, counts in sorted(status.requests.items()):
-        yield (
-            name,
-            f"{counted(counts.sent, 'request')}, {counts.failed} failed, {counts.throttled} throttled, "
-            f"{human_bytes(counts.bytes_sent)} sent, {human_bytes(counts.bytes_received)} received",
-        )
+        yield name, _requests(counts)
+
+
+def _requests(counts: RequestCounts) -> str:
+    return (
+        f"{counted(counts.sent, 'request')}, {counts.failed} failed, {counts.throttled} throttled, "
+        f"{human_bytes(counts.bytes_sent)} sent, {human_bytes(counts.bytes_received)} received"
+    )
 
 
 def _space(status: MountStatus) -> str:

@@ -103,6 +103,7 @@ def collect(flags: Mapping[str, object], bucket: str | None) -> Collected:
     Args:
         flags: Values from the command line by field name; None means not given.
         bucket: Whose sections in the files count, or None for none.
+
     Raises:
         ConfigError: A file can't be read or parsed, or holds a key that is not an option.
     """

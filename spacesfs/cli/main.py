@@ -6,7 +6,6 @@ Exit statuses: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Commands are im
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from importlib import import_module
 import click
 
 from spacesfs import __version__
+from spacesfs.cli.failures import explain
 from spacesfs.cli.output import complain
 
 _COMMANDS = {
@@ -32,10 +32,12 @@ _INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 class _LazyGroup(click.Group):
     """A group that imports a command's module when the command is named."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return all commands, in the order of everyday use."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Import one command, or return None for an unknown name."""
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].partition(":")
@@ -54,33 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     try:
         status = cli.main(args=arguments, prog_name="spacesfs", standalone_mode=False)
-        sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
-    except BrokenPipeError:  # the reader of our output had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:  # noqa: BLE001 - the one place where whatever is left becomes a line
-        message, exit_status = explain(error)
-        complain(message)
-        return exit_status
+        failure = explain(error)
+        complain(failure.message)
+        _give_up_output()
+        return failure.exit_status
     return status if isinstance(status, int) else 0
 
 
-def explain(error: Exception) -> tuple[str, int]:
-    """Return the line and the exit status that ``error`` ends a command with."""
-    from spacesfs.errors import MountError  # noqa: PLC0415 - `--version` and `--help` need none of them
-
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return f"a command is missing; see: {error.ctx.command_path} --help", 2
-    if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "spacesfs"
-        return f"{error.format_message().rstrip('.')}; see: {command} --help", 2
-    if isinstance(error, click.ClickException):
-        return error.format_message(), error.exit_code
-    if isinstance(error, MountError):
-        return str(error), 1
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
-    logging.getLogger(__name__).debug("unexpected error", exc_info=error)
-    return f"unexpected {type(error).__name__}: {error}; please report this", 1
+def _give_up_output() -> None:
+    """Leave nothing for the interpreter to write at its end, should the reader be gone or the disk be full."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,8 @@ import click
 
 from spacesfs.logs import one_line, scrub
 
+_UNIT_STEP = 1024
+
 
 def say(text: str) -> None:
     """Print one line."""
@@ -19,14 +21,14 @@ def complain(text: str) -> None:
 
 def human_bytes(count: int) -> str:
     """Write a number of bytes for reading: ``512 B``, ``3.4 MiB``."""
-    if count < 1024:
+    if count < _UNIT_STEP:
         return f"{count} B"
     value = float(count)
     for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if value < 1024:
+        value /= _UNIT_STEP
+        if value < _UNIT_STEP:
             return f"{value:.1f} {unit}"
-    return f"{value / 1024:.1f} TiB"
+    return f"{value / _UNIT_STEP:.1f} TiB"
 
 
 def human_seconds(seconds: float) -> str:

@@ -73,7 +73,10 @@ def _option_rows(options: Options, collected: Collected) -> Iterable[tuple[str, 
     for name, option in OPTIONS.items():
         value, origin = getattr(options, name), collected.origin(name)
         if value is None and name in ("endpoint", "region"):
-            value, origin = _from_the_other(options, name), f"follows from {'region' if name == 'endpoint' else 'endpoint'}"
+            value, origin = (
+                _from_the_other(options, name),
+                f"follows from {'region' if name == 'endpoint' else 'endpoint'}",
+            )
         written = option.write(value)
         yield option.key, written or "not set", origin if written else "default"
 

@@ -49,7 +49,7 @@ def unmount_space(mountpoint: Path) -> None:
 
 
 def _watch(pid: int) -> int | None:
-    """Return a descriptor of the process that becomes readable when it ends, or None when we may not or need not wait."""
+    """Return a descriptor that becomes readable when the process ends, or None when it is gone or not ours to watch."""
     try:
         return os.pidfd_open(pid)
     except OSError:

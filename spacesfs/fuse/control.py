@@ -1,7 +1,7 @@
 """The control socket's server: answers ``spacesfs status``, ``list``, ``sync`` and ``umount`` for one mount.
 
-One task per client. Whatever a client sends or omits, it can at worst lose its own connection: requests are short and must
-come soon, replies must be taken soon, and errors of the mount are answered, not raised.
+One task per client. Whatever a client sends or omits, it can at worst lose its own connection: requests are short and
+must come soon, replies must be taken soon, and errors of the mount are answered, not raised.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ async def serve_control(
         MountError: The socket can't be made, or another process serves it.
     """
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listen(socket_path)))
-    identity = socket_path.stat().st_ino
+    identity = _identity(socket_path)
     task_status.started()
     try:
         await trio.serve_listeners(partial(_serve_client, target, trio.CapacityLimiter(MAX_CLIENTS)), [listener])
@@ -79,10 +79,14 @@ async def serve_control(
         _remove(socket_path, identity)
 
 
+def _identity(socket_path: Path) -> int:
+    return socket_path.stat().st_ino
+
+
 def _remove(socket_path: Path, identity: int) -> None:
     """Remove our socket, but not one that a newer mount put in its place since we stopped to listen."""
     try:
-        if socket_path.stat().st_ino == identity:
+        if _identity(socket_path) == identity:
             socket_path.unlink()
     except OSError as error:
         log.debug("control socket %s: %s", socket_path, error)

@@ -1,7 +1,7 @@
 """What the control socket of a mount speaks: one JSON object per line, told apart by its ``type``.
 
-A client sends one request. ``Status`` is answered by ``MountStatus``; ``Sync`` by any number of ``SyncProgress`` and then
-``SyncDone``; either by ``Failed``. Then the connection ends.
+A client sends one request. ``Status`` is answered by ``MountStatus``; ``Sync`` by any number of ``SyncProgress`` and
+then ``SyncDone``; either by ``Failed``. Then the connection ends.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 All this runs before and after the life of a mount, in a process without an event loop.
 
-A directory that is not empty is refused. fusermount3 would allow it, but what lies there would be hidden, and what programs
-write there while the mount is down would be hidden by the next one; s3fs and rclone refuse it too.
+A directory that is not empty is refused. fusermount3 would allow it, but what lies there would be hidden, and what
+programs write there while the mount is down would be hidden by the next one; s3fs and rclone refuse it too.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ FUSE_DEVICE = Path("/dev/fuse")
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _FUSE_CONF = Path("/etc/fuse.conf")
+_FIELDS_BEFORE, _FIELDS_AFTER = 6, 2  # proc(5): fewest fields on each side of the separator
 _OCTAL_ESCAPE = re.compile(rb"\\([0-7]{3})")
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # linux/fs.h
 _FUSERMOUNT_SECONDS = 60.0
@@ -40,6 +41,7 @@ class Mount:
 
     @property
     def is_ours(self) -> bool:
+        """Whether it is a Space that spacesfs mounted."""
         return self.type == FILE_SYSTEM_TYPE
 
 
@@ -49,7 +51,7 @@ def parse_mountinfo(content: bytes) -> list[Mount]:
     for line in content.splitlines():
         before, separator, after = line.partition(b" - ")
         fields, kind = before.split(b" "), after.split(b" ")
-        if separator and len(fields) >= 6 and len(kind) >= 2:
+        if separator and len(fields) >= _FIELDS_BEFORE and len(kind) >= _FIELDS_AFTER:
             mounts.append(Mount(Path(_unescape(fields[4])), _unescape(kind[0]), _unescape(kind[1])))
     return mounts
 
@@ -89,7 +91,7 @@ def recover_stale_mount(path: Path) -> str | None:
         return None
     while (mount := mounted_at(path)) is not None and mount.is_ours and is_stale(path):
         unmount(path, lazy=True)
-    return f"{path} was left mounted by a process that is gone; unmounted it"
+    return f"recovered {path}: a stale mount, left by a process that died, was unmounted"
 
 
 def check_mountpoint(path: Path, *, allow_other: bool = False) -> None:
@@ -194,10 +196,14 @@ def _run_fusermount(path: Path, *, lazy: bool) -> None:
         raise MountError(f"{path} can't be unmounted: fusermount3 does not come back") from None
     if done.returncode != 0:
         is_busy = "busy" in done.stderr.lower()
-        raise _cannot_unmount(path, errno.EBUSY) if is_busy else MountError(done.stderr.strip() or f"can't unmount {path}")
+        raise (
+            _cannot_unmount(path, errno.EBUSY)
+            if is_busy
+            else MountError(done.stderr.strip() or f"can't unmount {path}")
+        )
 
 
 def _cannot_unmount(path: Path, number: int) -> MountError:
     if number == errno.EBUSY:
-        return MountError(f"{path} is in use; see by whom with: fuser -vm {path}")
+        return MountError(f"{path} is busy; see who uses it with: fuser -vm {path}")
     return MountError(f"{path} can't be unmounted: {os.strerror(number)}")

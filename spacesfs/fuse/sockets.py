@@ -48,7 +48,7 @@ def live_sockets() -> Iterator[Path]:
 
 
 def is_answering(path: Path) -> bool:
-    """Tell whether a process listens on the socket. One that is too busy to accept does; one we may not ask does not."""
+    """Tell whether a process listens there: also one too busy to accept, but not one that we may not ask."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
