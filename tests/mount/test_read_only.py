@@ -23,7 +23,7 @@ WRITES = ("put", "part", "copy", "partcopy", "post", "mdelete", "delete")
 CHANGES: dict[str, Callable[[Path], object]] = {
     "create": lambda root: (root / "new").touch(),
     "overwrite": lambda root: (root / "f").write_bytes(b"x"),
-    "append": lambda root: (root / "f").open("ab"),
+    "append": lambda root: os.close(os.open(root / "f", os.O_WRONLY | os.O_APPEND)),
     "truncate": lambda root: os.truncate(root / "f", 0),
     "unlink": lambda root: (root / "f").unlink(),
     "rename": lambda root: (root / "f").rename(root / "g"),
