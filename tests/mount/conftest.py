@@ -30,6 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.mount)
+
+
 @pytest.fixture(scope="session")
 def account(rgw: RadosGateway, edge: Edge, fuse_device: Path) -> Account:
     """The owner of every bucket here, over TLS."""
