@@ -119,8 +119,8 @@ def test_list_status_and_sync(s3: S3Client, new_mount: MountMaker) -> None:
     mount: Mount = new_mount()
     listed = mount.spacesfs("list")
     assert listed.returncode == 0, listed.stderr
-    assert str(mount.path) in listed.stdout.replace("\n", "")
-    assert mount.source in listed.stdout
+    (row,) = [line.split() for line in listed.stdout.splitlines() if str(mount.path) in line]
+    assert row[:3] == [mount.source, str(mount.path), "serving"]
 
     (mount.path / "f").write_bytes(b"content")
     synced = mount.spacesfs("sync", mount.path / "f")
@@ -128,10 +128,12 @@ def test_list_status_and_sync(s3: S3Client, new_mount: MountMaker) -> None:
     assert s3.get_object(Bucket=mount.source, Key="f")["Body"].read() == b"content"
 
     status = mount.status()
-    text = json.dumps(status)
-    assert mount.source in text
-    assert str(mount.path) in text
-    assert mount.account.secret_key not in text
+    assert (status["bucket"], status["prefix"], status["mountpoint"]) == (mount.source, "", str(mount.path))
+    assert (status["pid"], status["state"], status["durability"]) == (mount.pid, "serving", "space")
+    assert status["pending"] == []
+    assert status["read_only"] is False
+    assert status["requests"]["write"]["bytes_sent"] >= len(b"content")
+    assert mount.account.secret_key not in json.dumps(status)
     shown = mount.spacesfs("status", mount.path)
     assert shown.returncode == 0, shown.stderr
     assert mount.source in shown.stdout
