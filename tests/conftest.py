@@ -116,6 +116,11 @@ def remove_bucket(s3: S3Client, name: str) -> None:
     s3.delete_bucket(Bucket=name)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that need no server first: they fail within seconds."""
+    items.sort(key=lambda item: "rgw" in getattr(item, "fixturenames", ()))
+
+
 def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> bool:
     """Let a test that exceeds its time end the whole run, with the stacks of all threads.
 

@@ -72,6 +72,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                cwd="/",  # as daemons do; Ceph 18 of Debian 13 looks for its object classes relative to it
                 env={**os.environ, "PATH": SEARCH_PATH, **(environment or {})},
                 start_new_session=True,  # Ctrl-C goes to us alone, and we stop it in order
             )
