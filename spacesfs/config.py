@@ -25,8 +25,8 @@ from spacesfs.client.endpoint import Endpoint, EndpointError, resolve_endpoint
 ENVIRONMENT_PREFIX = "SPACESFS_"
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(B|iB)?|B)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(B|iB)?|B)?", re.ASCII | re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.ASCII)
 _SECONDS_PER = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 
@@ -285,7 +285,7 @@ class MountConfig(Options):
         if address.url.partition("://")[2].startswith(f"{self.bucket}."):
             raise ValueError(f"the endpoint {self.endpoint} holds the bucket's name; leave the name out")
         if not _is_utf8(self.mountpoint):
-            raise ValueError(f"{self.mountpoint} can't be a mountpoint: its name is not UTF-8")
+            raise ValueError(f"{str(self.mountpoint)!a} can't be a mountpoint: its name is not UTF-8")
         for name in ("cache_dir", "state_dir", "log_file"):
             path = getattr(self, name)
             if path is not None and path.resolve().is_relative_to(self.mountpoint):

@@ -107,8 +107,8 @@ async def _serve_client(target: ControlTarget, slots: trio.CapacityLimiter, stre
 
 async def _answer(target: ControlTarget, stream: trio.SocketStream) -> None:
     try:
-        _check_peer(stream)
         request = await _receive(stream)
+        _check_peer(stream)  # only now: one who is hung up on while still sending would not hear why
     except _BadRequest as error:
         await _send(stream, Failed(str(error), "EINVAL"))
     except (trio.BrokenResourceError, trio.TooSlowError) as error:

@@ -48,7 +48,7 @@ class Mount:
 def parse_mountinfo(content: bytes) -> list[Mount]:
     """Return the mounts in the order they were made. Lines that are not as proc(5) says are left out."""
     mounts = []
-    for line in content.splitlines():
+    for line in content.split(b"\n"):  # a name may hold any other byte, \r too
         before, separator, after = line.partition(b" - ")
         fields, kind = before.split(b" "), after.split(b" ")
         if separator and len(fields) >= _FIELDS_BEFORE and len(kind) >= _FIELDS_AFTER:
@@ -147,7 +147,8 @@ def _check_directory(path: Path) -> None:
         facts = path.stat()
         if not stat.S_ISDIR(facts.st_mode):
             raise MountError(f"{path} is not a directory; choose an empty directory")
-        is_empty = not any(os.scandir(path))
+        with os.scandir(path) as entries:
+            is_empty = next(entries, None) is None
     except FileNotFoundError:
         raise MountError(f"{path} does not exist; make it with: mkdir -p {path}") from None
     except OSError as error:
