@@ -14,7 +14,8 @@ MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "spacesfs").rglob("*
 GROUND = {"metrics", "tasks", "logs"}  # import nothing of ours, and anyone may use them
 BELOW_TREE = GROUND | {"cache", "client", "errors", "attributes"}
 BELOW_FILESYSTEM = BELOW_TREE | {"tree", "content", "pending"}
-EVERYTHING = BELOW_FILESYSTEM | {"filesystem", "fuse", "config", "cli"}
+FILESYSTEM = {"properties", "openfiles", "namespace", "xattrs", "filesystem"}
+EVERYTHING = BELOW_FILESYSTEM | FILESYSTEM | {"fuse", "config", "cli"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": EVERYTHING,
@@ -26,8 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tree": BELOW_TREE,
     "content": BELOW_TREE,
     "pending": BELOW_TREE | {"content"},
-    "filesystem": BELOW_FILESYSTEM,
-    "fuse": BELOW_FILESYSTEM | {"filesystem", "config"},
+    "properties": BELOW_FILESYSTEM,
+    "openfiles": BELOW_FILESYSTEM | {"properties"},
+    "namespace": BELOW_FILESYSTEM | {"properties", "openfiles"},
+    "xattrs": BELOW_FILESYSTEM | {"properties", "openfiles"},
+    "filesystem": BELOW_FILESYSTEM | FILESYSTEM,
+    "fuse": BELOW_FILESYSTEM | FILESYSTEM | {"config"},
     "config": EVERYTHING,
     "cli": EVERYTHING,
 }
