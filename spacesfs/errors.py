@@ -7,6 +7,7 @@ FsError
 ├── IsDirectory     a directory is not wanted        EISDIR
 ├── NotEmpty        the directory has children       ENOTEMPTY
 ├── StaleFile       the Space holds another version  ESTALE
+│   └── Conflict    ... and ours can't replace it
 ├── ReadOnly        the mount is read-only           EROFS
 ├── NoSpace         the staging area is full         ENOSPC
 ├── FileTooBig      over what one object may hold    EFBIG
@@ -40,9 +41,12 @@ class LeftBehind(MountError):
 
 
 class FsError(Exception):
-    """A file system call can't be done. ``errno`` is what the caller sees."""
+    """A file system call can't be done. ``errno`` is what the caller sees; without a message the class speaks for itself."""
 
     errno = errno.EIO
+
+    def __str__(self) -> str:
+        return super().__str__() or str(type(self).__doc__)
 
 
 class NotFound(FsError):
@@ -79,6 +83,10 @@ class StaleFile(FsError):
     """The Space holds another version than the one that was opened."""
 
     errno = errno.ESTALE
+
+
+class Conflict(StaleFile):
+    """Somebody else changed the object first; ours can't replace it."""
 
 
 class ReadOnly(FsError):

@@ -1,0 +1,117 @@
+"""What was last heard of names and objects. Every entry has an age; the caps are in entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
+
+import trio
+from cachetools import LRUCache
+
+from spacesfs.client.models import ListedObject, ObjectInfo
+
+MAX_LISTED_ENTRIES = 200_000  # about 100 MB of names at worst, 40 MB in ordinary trees
+MAX_DESCRIBED_OBJECTS = 50_000
+_SECOND_NS = 10**9
+
+
+class _Sized(Protocol):
+    def __len__(self) -> int: ...
+
+
+L = TypeVar("L", bound=_Sized)
+
+
+class _Load:
+    """A listing on its way; ``is_outdated`` once something changed in the directory since it was asked for."""
+
+    __slots__ = ("is_outdated", "prefix")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.is_outdated = False
+
+
+class ListingCache(Generic[L]):
+    """Listings by directory key, each good for ``ttl_seconds``.
+
+    A listing is stored only if nothing changed here in its directory while it was on its way.
+    """
+
+    def __init__(self, ttl_seconds: float) -> None:
+        self._ttl_seconds = ttl_seconds
+        self._listings: LRUCache[str, tuple[float, L]] = LRUCache(
+            MAX_LISTED_ENTRIES, getsizeof=lambda entry: len(entry[1]) + 1
+        )
+        self._loads: set[_Load] = set()
+
+    def get(self, prefix: str) -> L | None:
+        """Return the listing of a directory while it is fresh."""
+        entry = self._listings.get(prefix)
+        if entry is None or trio.current_time() - entry[0] > self._ttl_seconds:
+            return None
+        return entry[1]
+
+    @contextmanager
+    def loading(self, prefix: str) -> Iterator[_Load]:
+        """Watch a directory for changes while its listing is on its way."""
+        load = _Load(prefix)
+        self._loads.add(load)
+        try:
+            yield load
+        finally:
+            self._loads.discard(load)
+
+    def store(self, load: _Load, listing: L) -> None:
+        """Remember a listing, unless the directory changed since ``loading`` began or it is over the cap alone."""
+        if not load.is_outdated and len(listing) < MAX_LISTED_ENTRIES:
+            self._listings[load.prefix] = (trio.current_time(), listing)
+
+    def changed(self, prefix: str) -> L | None:
+        """Note a change in a directory; return its listing, if fresh, for the caller to bring up to date."""
+        for load in self._loads:
+            if load.prefix == prefix:
+                load.is_outdated = True
+        return self.get(prefix)
+
+    def forget(self, prefix: str) -> None:
+        """Drop the listings of a directory and of everything below it."""
+        for key in [key for key in self._listings if key.startswith(prefix)]:
+            del self._listings[key]
+        for load in self._loads:
+            if load.prefix.startswith(prefix):
+                load.is_outdated = True
+
+
+class ObjectCache:
+    """Descriptions of objects by key, good for as long as a listing shows the same version."""
+
+    def __init__(self) -> None:
+        self._infos: LRUCache[str, ObjectInfo] = LRUCache(MAX_DESCRIBED_OBJECTS)
+
+    def get(self, listed: ListedObject) -> ObjectInfo | None:
+        """Return the description of exactly the version that a listing shows."""
+        info = self._infos.get(listed.key)
+        if info is None or info.etag != listed.etag or not _same_time(info.last_modified_ns, listed.last_modified_ns):
+            return None
+        return info
+
+    def latest(self, key: str) -> ObjectInfo | None:
+        """Return the last description of a key, of whatever version."""
+        return self._infos.get(key)
+
+    def store(self, info: ObjectInfo) -> None:
+        """Remember a description."""
+        self._infos[info.key] = info
+
+    def forget(self, key: str) -> None:
+        """Drop what is known of a key."""
+        self._infos.pop(key, None)
+
+
+def _same_time(described_ns: int, listed_ns: int) -> bool:
+    """Compare times of which one may have whole seconds only (a HEAD's); 0 stands for a PUT's, which tells none."""
+    if described_ns == 0 or described_ns == listed_ns:
+        return True
+    return described_ns % _SECOND_NS == 0 and described_ns // _SECOND_NS == listed_ns // _SECOND_NS

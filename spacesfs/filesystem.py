@@ -1,0 +1,307 @@
+"""What each file system call means, in inodes, handles and changes to the Space. Knows neither pyfuse3 nor HTTP.
+
+Here: looking, and the content of files. Making, removing and renaming is in `namespace`, extended attributes in `xattrs`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from spacesfs.attributes import Attributes, metadata_with
+from spacesfs.client.errors import SpacesError
+from spacesfs.client.models import ObjectInfo
+from spacesfs.content.extents import Extent
+from spacesfs.content.reader import PageReader
+from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory
+from spacesfs.namespace import Namespace
+from spacesfs.openfiles import Opened, OpenFiles
+from spacesfs.pending.intents import Delete, Describe, Intent, Move, MoveTree, Publish, Put, RemoveMarker
+from spacesfs.pending.scheduler import Scheduler
+from spacesfs.properties import PropertyKeeper
+from spacesfs.tree.directory import Listing
+from spacesfs.tree.inodes import Inode, InodeTable
+from spacesfs.tree.names import check_key, segment_of
+from spacesfs.tree.resolver import Resolver
+from spacesfs.tree.view import View
+from spacesfs.xattrs import Xattrs
+
+BLOCK_BYTES = 512  # st_blocks counts these, whatever st_blksize says
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a call that creates something."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChange:
+    """What setattr changes; None stands for "as it is". Permission bits, ids, bytes, nanoseconds."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+    def apply(self, attributes: Attributes) -> Attributes:
+        """Return changed attributes, or the same object if nothing differs."""
+        changed = replace(
+            attributes,
+            mode=attributes.kind | stat.S_IMODE(self.mode) if self.mode is not None else attributes.mode,
+            uid=attributes.uid if self.uid is None else self.uid,
+            gid=attributes.gid if self.gid is None else self.gid,
+            atime_ns=attributes.atime_ns if self.atime_ns is None else self.atime_ns,
+            mtime_ns=attributes.mtime_ns if self.mtime_ns is None else self.mtime_ns,
+        )
+        return attributes if changed == attributes else replace(changed, ctime_ns=time.time_ns())
+
+
+@dataclass(slots=True)
+class DirectoryHandle:
+    """One open of a directory: a snapshot of its names, so that positions stay good while it changes."""
+
+    inode: Inode
+    listing: Listing
+    names: list[str]
+
+
+class FileSystem:
+    """The calls of one mount. Every method may raise FsError or SpacesError; nothing else is expected."""
+
+    def __init__(
+        self,
+        table: InodeTable,
+        view: View,
+        resolver: Resolver,
+        files: OpenFiles,
+        scheduler: Scheduler,
+        properties: PropertyKeeper,
+        pages: PageReader,
+    ) -> None:
+        self._table = table
+        self._view = view
+        self._resolver = resolver
+        self._properties = properties
+        self._pages = pages
+        self.files = files
+        self.names = Namespace(table, view, resolver, files, scheduler, properties)
+        self.xattrs = Xattrs(files, view, properties)
+        self._directories: dict[int, DirectoryHandle] = {}
+        self._next_directory = 1
+
+    # --- looking
+
+    def inode(self, number: int) -> Inode:
+        """Return a live inode by its number."""
+        return self._table[number]
+
+    def size_of(self, inode: Inode) -> int:
+        """Return st_size in bytes."""
+        return self.files.size_of(inode)
+
+    async def lookup(self, parent: int, name: bytes) -> Inode:
+        """Return the inode of a name; ``.`` and ``..`` work too. Counts as one look-up of the kernel."""
+        directory = self._table[parent]
+        if name == b".":
+            inode = directory
+        elif name == b"..":
+            inode = directory.parent or directory
+        else:
+            inode = await self._resolver.get(directory, segment_of(name))
+        inode.lookups += 1
+        return inode
+
+    def forget(self, number: int, lookups: int) -> None:
+        """The kernel lets go of an inode ``lookups`` times."""
+        self._table.forget(number, lookups)
+
+    async def getattr(self, number: int) -> Inode:
+        """Return an inode whose attributes are fresh."""
+        inode = self._table[number]
+        await self._resolver.revalidate(inode)
+        return inode
+
+    async def readlink(self, number: int) -> bytes:
+        """Return the target of a symbolic link."""
+        version = self._table[number].version
+        if version is None or not version.size:
+            raise InvalidCall
+        return bytes(await self._pages.read(version, Extent(0, version.size)))
+
+    # --- directories
+
+    async def opendir(self, number: int) -> int:
+        """Take a snapshot of a directory; return its handle."""
+        inode = self._table[number]
+        listing = await self._view.listing(inode.key)
+        self._table.pin(inode)
+        handle = self._next_directory
+        self._next_directory += 1
+        self._directories[handle] = DirectoryHandle(inode, listing, self._resolver.entries(inode, listing))
+        return handle
+
+    def entry(self, handle: int, position: int) -> tuple[str, Inode] | None:
+        """Return the entry at a position of a directory handle, or None past the end.
+
+        The caller adds a look-up to the inode if the kernel takes it, and else gives it to ``drop_unused``.
+        """
+        directory = self._directory(handle)
+        if position >= len(directory.names):
+            return None
+        name = directory.names[position]
+        return name, self._resolver.entry(directory.inode, name, directory.listing)
+
+    def drop_unused(self, inode: Inode) -> None:
+        """The kernel did not take an entry."""
+        self._table.drop_unused(inode)
+
+    def releasedir(self, handle: int) -> None:
+        """Forget a snapshot."""
+        self._table.unpin(self._directories.pop(handle).inode)
+
+    def _directory(self, handle: int) -> DirectoryHandle:
+        try:
+            return self._directories[handle]
+        except KeyError:
+            raise BadHandle from None
+
+    # --- the content of files
+
+    async def open(self, number: int, flags: int) -> int:
+        """Open a file at its newest version; return the handle."""
+        inode = self._table[number]
+        if inode.attributes.is_directory:
+            raise IsDirectory
+        await self._resolver.revalidate(inode)
+        handle = self.files.open(inode, flags)
+        if flags & os.O_TRUNC:
+            await self.files.clear(self.files.handle(handle).opened)
+        return handle
+
+    async def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Inode]:
+        """Make and open a file; return the handle and the inode, which counts as looked up.
+
+        With O_EXCL the name is taken in the Space before this returns, so that of several hosts only one succeeds.
+        """
+        directory, segment = self._table[parent], segment_of(name)
+        existing = await self._resolver.find(directory, segment)
+        if existing is not None:
+            if flags & os.O_EXCL:
+                raise Exists
+            existing.lookups += 1
+            return await self.open(existing.number, flags), existing
+        key = check_key(directory.key + segment)
+        attributes = self.names.new_attributes(directory, stat.S_IFREG | stat.S_IMODE(mode), caller.uid, caller.gid)
+        inode = self._table.add(directory, segment, attributes)
+        handle = self.files.create(inode, flags, self.files.replaced(key))
+        inode.lookups += 1
+        if flags & os.O_EXCL:
+            await self._claim(inode, handle)
+        self.names.touch(directory)
+        return handle, inode
+
+    async def _claim(self, inode: Inode, handle: int) -> None:
+        try:
+            await self.files.claim(handle)
+        except BaseException:
+            inode.lookups -= 1
+            self._table.unlink(inode.parent or inode, inode.name)
+            await self.files.release(handle)
+            raise
+
+    async def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
+        """Return up to ``length`` bytes; fewer only at the end of the file."""
+        opened = self.files.handle(handle)
+        return await opened.opened.file.read(opened.reader, offset, length)
+
+    async def setattr(self, number: int, change: AttributeChange, handle: int | None) -> Inode:
+        """Change attributes and size; return the inode."""
+        inode = self._table[number]
+        if change.size is not None:
+            await self._truncate(inode, change.size, handle)
+        changed = change.apply(inode.attributes)
+        if changed is inode.attributes:
+            return inode
+        before, inode.attributes = inode.attributes, changed
+        try:
+            await self._save_attributes(inode)
+        except (FsError, SpacesError):
+            inode.attributes = before
+            raise
+        return inode
+
+    async def _save_attributes(self, inode: Inode) -> None:
+        attributes = inode.attributes
+        if not attributes.is_directory:
+            await self.files.save_attributes(inode)
+        elif inode.key:  # the root of a bucket has no object that could carry them: they last as long as the mount
+            await self._properties.change_directory(
+                inode.key, lambda old: replace(old, metadata=metadata_with(attributes, old.metadata))
+            )
+
+    async def _truncate(self, inode: Inode, size_bytes: int, handle: int | None) -> None:
+        if handle is not None:
+            await self.files.truncate(self.files.handle(handle).opened, size_bytes)
+            return
+        own = await self.open(inode.number, os.O_WRONLY)
+        try:
+            opened = self.files.handle(own).opened
+            await self.files.truncate(opened, size_bytes)
+            await self.files.publish(opened)
+        finally:
+            await self.files.release(own)
+
+    # --- the way to the Space
+
+    async def sync(self, path: str) -> AsyncIterator[tuple[int, int, int]]:
+        """Bring everything at or below a path (relative to the root, "" for all) to the Space.
+
+        Yields:
+            Changes left, bytes left, and bytes in all, before each step and at the end.
+
+        Raises:
+            FsError, SpacesError: Something could not be brought there; all else was.
+        """
+        prefix = self._table.root.key + path.strip("/")
+        todo = [opened for opened in self.files.unpublished() if _is_within(opened, prefix)]
+        total = sum(opened.file.size for opened in todo)
+        left = total
+        failure: FsError | SpacesError | None = None
+        for number, opened in enumerate(todo):
+            yield len(todo) - number, left, total
+            left -= opened.file.size
+            try:
+                await self.files.publish(opened)
+            except (FsError, SpacesError) as error:
+                failure = failure or error
+        yield 0, max(left, 0), total
+        if failure is not None:
+            raise failure
+
+
+def note_confirmed(view: View, intent: Intent, stored: ObjectInfo | None) -> None:
+    """Bring the view up to date with a change that the Space confirmed."""
+    match intent:
+        case Delete(key, _) | RemoveMarker(key):
+            view.note_removed(key)
+        case Move(info, _):
+            view.note_removed(info.key)
+        case MoveTree(source, target):
+            view.note_tree_moved(source, target)
+        case Publish() | Put() | Describe():
+            pass
+    if stored is not None:
+        view.note_stored(stored)
+
+
+def _is_within(opened: Opened, prefix: str) -> bool:
+    key = opened.inode.key
+    return not prefix or key == prefix or key.startswith(prefix.rstrip("/") + "/")

@@ -1,0 +1,289 @@
+"""The life of a mount: build the parts, serve, drain, take them down."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from spacesfs import __version__
+from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.cache.pages import PageCache
+from spacesfs.client.client import Bucket, SpacesClient
+from spacesfs.client.credentials import Credentials, CredentialsError, find_credentials
+from spacesfs.client.endpoint import EndpointError
+from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
+from spacesfs.client.transport import ClientOptions
+from spacesfs.config import MountConfig
+from spacesfs.content.budget import ByteBudget
+from spacesfs.content.file import FileFactory
+from spacesfs.content.readahead import ReadAheadOptions
+from spacesfs.content.reader import PageReader, Spawn
+from spacesfs.content.staging import StagingArea
+from spacesfs.content.upload import Uploader
+from spacesfs.errors import FsError, LeftBehind, MountError
+from spacesfs.filesystem import FileSystem, note_confirmed
+from spacesfs.fuse.control import serve_control
+from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Usage
+from spacesfs.fuse.operations import Operations
+from spacesfs.fuse.sockets import control_socket_path
+from spacesfs.fuse.systemd import notify
+from spacesfs.logs import hide_secret
+from spacesfs.metrics import RequestCounter
+from spacesfs.openfiles import OpenFiles
+from spacesfs.pending.executor import Executor
+from spacesfs.pending.scheduler import Scheduler
+from spacesfs.properties import PropertyKeeper
+from spacesfs.tasks import open_team
+from spacesfs.tree.inodes import InodeTable
+from spacesfs.tree.resolver import Resolver
+from spacesfs.tree.view import View
+
+log = logging.getLogger(__name__)
+
+_PROBE_NAME = ".spacesfs-may-write"  # the key of a multipart upload that is aborted at once; it never becomes an object
+
+
+@dataclass(slots=True)
+class Mount:
+    """One mount while it lives; what the control socket shows and asks for."""
+
+    config: MountConfig
+    filesystem: FileSystem
+    requests: RequestCounter
+    pages: PageCache
+    budget: ByteBudget
+    staging: StagingArea
+    read_only_reason: str | None
+    is_draining: bool = False
+    since: float = field(default_factory=time.time)
+
+    def status(self) -> MountStatus:
+        """Return how the mount is now."""
+        now = time.time()
+        pending = [
+            PendingChange(
+                path=opened.inode.key.removeprefix(self.config.prefix),
+                kind="write",
+                size_bytes=opened.file.size,
+                age_seconds=now - (opened.dirty_since or now),
+                attempts=opened.attempts,
+                error=opened.error or None,
+            )
+            for opened in self.filesystem.files.unpublished()
+        ]
+        return MountStatus(
+            bucket=self.config.bucket,
+            prefix=self.config.prefix,
+            mountpoint=str(self.config.mountpoint),
+            endpoint=self.config.address.url,
+            pid=os.getpid(),
+            version=__version__,
+            state="draining" if self.is_draining else "serving",
+            since=self.since,
+            durability=self.config.durability,
+            read_only=self.read_only_reason is not None,
+            read_only_reason=self.read_only_reason,
+            pending=pending,
+            pending_bytes=sum(change.size_bytes for change in pending),
+            memory=Usage(self.pages.used_bytes + self.budget.used_bytes, self.config.memory),
+            staging=Usage(self.staging.used_bytes, self.staging.limit_bytes),
+            requests={
+                name: RequestCounts(
+                    totals.sent, totals.failed, totals.throttled, totals.bytes_sent, totals.bytes_received
+                )
+                for name, totals in self.requests.totals.items()
+            },
+            notices=[],
+        )
+
+    async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
+        """Bring all changes to the Space, or those at and below ``path``."""
+        async for changes_left, bytes_left, bytes_total in self.filesystem.sync(path or ""):
+            yield SyncProgress(changes_left, bytes_left, bytes_total)
+
+
+async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
+    """Mount, serve until unmounted or told to stop, bring everything to the Space, unmount.
+
+    ``on_ready`` is called when the mount answers.
+
+    Raises:
+        MountError: The mount can't start or go on.
+        LeftBehind: It ended before everything was in the Space.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the secret key
+    credentials = _credentials(config)
+    requests = RequestCounter()
+    options = ClientOptions(timeout_seconds=config.timeout, deadline_seconds=config.timeout, ca_bundle=config.ca_bundle)
+    try:
+        client = SpacesClient(config.address, credentials, options=options, on_request=requests.observe)
+    except EndpointError as error:
+        raise MountError(str(error)) from error
+    async with client:
+        bucket = client.bucket(config.bucket)
+        read_only_reason = await _check_bucket(bucket, config)
+        async with open_team() as nursery:
+            mount = await _build(config, bucket, requests, read_only_reason, nursery)
+            await _serve_kernel(mount, nursery, on_ready)
+            nursery.cancel_scope.cancel()
+
+
+def _credentials(config: MountConfig) -> Credentials:
+    try:
+        credentials = find_credentials(os.environ, profile=config.profile, home=Path.home())
+    except CredentialsError as error:
+        raise MountError(str(error)) from error
+    hide_secret(credentials.secret_access_key)
+    return credentials
+
+
+async def _check_bucket(bucket: Bucket, config: MountConfig) -> str | None:
+    """Make sure that the bucket is there and readable; return why it can only be read, or None."""
+    try:
+        await bucket.list_page(config.prefix, max_keys=1)
+    except NoSuchBucket as error:
+        raise MountError(
+            f"there is no bucket {config.bucket} at {config.address.url}; check the name and region"
+        ) from error
+    except AccessDenied as error:
+        reason = f"{config.address.url} refuses this key for bucket {config.bucket} ({error.code or 'AccessDenied'})"
+        raise MountError(f"{reason}; check the access key, its secret and its rights") from error
+    except SpacesError as error:
+        raise MountError(f"can't read bucket {config.bucket} at {config.address.url}: {error}") from error
+    if config.read_only:
+        return "asked for"
+    try:
+        key = config.prefix + _PROBE_NAME
+        await bucket.abort_upload(key, await bucket.create_upload(key))
+    except AccessDenied:
+        log.warning("the key may not write to %s: the mount is read-only", config.bucket)
+        return "the key may not write"
+    except SpacesError as error:
+        raise MountError(f"can't tell whether the key may write to {config.bucket}: {error}") from error
+    return None
+
+
+async def _build(
+    config: MountConfig, bucket: Bucket, requests: RequestCounter, read_only_reason: str | None, nursery: trio.Nursery
+) -> Mount:
+    """Join the parts of a mount. Half of the memory is for pages kept, half for bytes on their way."""
+    mounted_ns = time.time_ns()
+    defaults = AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode)
+    view = View(bucket, defaults, config.metadata_ttl, mounted_ns)
+    pages = PageCache(config.memory // 2)
+    budget = ByteBudget(config.memory - pages.limit_bytes)
+    staging = _staging_area(config)
+    executor = Executor(bucket)
+    scheduler = Scheduler(executor, lambda intent, stored: note_confirmed(view, intent, stored))
+    properties = PropertyKeeper(view, executor, scheduler)
+    reader = PageReader(bucket, pages, budget, _spawner(nursery))
+    content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, _read_ahead(config))
+    marker = await view.marker(config.prefix) if config.prefix else None
+    table = InodeTable(config.prefix, attributes_of(marker, defaults) if marker else defaults.for_directory(mounted_ns))
+    files = OpenFiles(content, table, view, scheduler, properties)
+    resolver = Resolver(table, view, files, config.metadata_ttl)
+    filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader)
+    return Mount(config, filesystem, requests, pages, budget, staging, read_only_reason)
+
+
+def _staging_area(config: MountConfig) -> StagingArea:
+    directory = config.cache_dir / "staging"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise MountError(f"can't use {directory} for staging: {error.strerror}; give another --cache-dir") from error
+    os.close(probe)
+    return StagingArea(directory, config.cache_size)
+
+
+def _read_ahead(config: MountConfig) -> ReadAheadOptions:
+    """Let one reader use a quarter of the memory at most, so that several can read at once."""
+    plain = ReadAheadOptions()
+    return ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, config.memory // 4))
+
+
+def _spawner(nursery: trio.Nursery) -> Spawn:
+    def spawn(run: Callable[[], Awaitable[None]]) -> None:
+        nursery.start_soon(run)
+
+    return spawn
+
+
+async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
+    config = mount.config
+    operations = Operations(mount.filesystem, config.metadata_ttl)
+    try:
+        pyfuse3.init(operations, str(config.mountpoint), _mount_options(mount))
+    except RuntimeError as error:
+        raise MountError(f"can't mount on {config.mountpoint}: {error}; see the messages above") from error
+    try:
+        await nursery.start(serve_control, control_socket_path(config.mountpoint), mount)
+        nursery.start_soon(mount.filesystem.files.retry_failed)
+        async with open_team() as serving:
+            serving.start_soon(_stop_on_signal, mount)
+            serving.start_soon(_announce, mount, on_ready)
+            await pyfuse3.main()
+            mount.is_draining = True
+            notify("STOPPING=1\nSTATUS=bringing the last changes to the Space")
+            await _drain(mount)
+            serving.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+def _mount_options(mount: Mount) -> set[str]:
+    options = {"default_permissions", "subtype=spacesfs", f"fsname={mount.config.bucket}"}
+    if mount.config.allow_other:
+        options.add("allow_other")
+    if mount.read_only_reason is not None:
+        options.add("ro")
+    return options
+
+
+async def _announce(mount: Mount, on_ready: Callable[[], None]) -> None:
+    """Tell that the mount answers, once the kernel's first request was answered."""
+    await trio.to_thread.run_sync(os.stat, mount.config.mountpoint, abandon_on_cancel=True)
+    notify(f"READY=1\nSTATUS={mount.config.bucket} is mounted on {mount.config.mountpoint}")
+    on_ready()
+
+
+async def _stop_on_signal(mount: Mount) -> None:
+    """End the mount on the first signal, and at once on the second."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("%s: bringing the last changes to the Space", signal.Signals(number).name)
+            if mount.is_draining:
+                raise LeftBehind(_left_behind(mount))
+            mount.is_draining = True
+            pyfuse3.terminate()
+
+
+async def _drain(mount: Mount) -> None:
+    await mount.filesystem.files.delete_doomed()
+    failure: FsError | SpacesError | None = None
+    while mount.filesystem.files.unpublished():
+        try:
+            async for _ in mount.filesystem.sync(""):
+                pass
+        except (FsError, SpacesError) as error:
+            failure = error
+            break
+    if failure is not None:
+        raise LeftBehind(f"{_left_behind(mount)}: {failure}") from failure
+
+
+def _left_behind(mount: Mount) -> str:
+    status = mount.status()
+    names = ", ".join(change.path for change in status.pending[:3])
+    more = f" and {len(status.pending) - 3} more" if len(status.pending) > 3 else ""  # noqa: PLR2004 - as shown above
+    return f"not in the Space: {len(status.pending)} files, {status.pending_bytes} bytes ({names}{more})"

@@ -1,0 +1,366 @@
+"""Open files and their handles: who has what open, and when its content goes to the Space."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from spacesfs.attributes import Attributes, metadata_with
+from spacesfs.client.errors import SpacesError
+from spacesfs.client.models import ObjectProperties, ObjectVersion
+from spacesfs.content.file import FileFactory, OpenFile
+from spacesfs.content.reader import FileReader
+from spacesfs.errors import BadHandle, Conflict, Exists, FsError, NotFound
+from spacesfs.pending.intents import Delete, Publish
+from spacesfs.pending.scheduler import Scheduler
+from spacesfs.properties import PropertyKeeper
+from spacesfs.tree.inodes import Inode, InodeTable
+from spacesfs.tree.view import View
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 1.0
+_LAST_RETRY_SECONDS = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Opened:
+    """An inode with content in hand.
+
+    ``handles`` may be 0 while the content waits to be published. ``doomed`` is set once the file is unlinked while it is
+    open: its object goes with the last handle.
+    """
+
+    inode: Inode
+    file: OpenFile
+    handles: int = 0
+    doomed: bool = False
+    dirty_since: float | None = None
+    attempts: int = 0
+    error: str = ""
+    retry_at: float = field(default=float("inf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """One open of a file."""
+
+    opened: Opened
+    reader: FileReader
+    can_write: bool
+
+
+class OpenFiles:
+    """All files with handles or unpublished content.
+
+    Content is published by flush (if bytes were written), by fsync, by the last release, and by ``retry_failed`` if
+    those failed. Only the last release of an unlinked file throws content away.
+    """
+
+    def __init__(
+        self, content: FileFactory, table: InodeTable, view: View, scheduler: Scheduler, properties: PropertyKeeper
+    ) -> None:
+        self._content = content
+        self._table = table
+        self._view = view
+        self._scheduler = scheduler
+        self._properties = properties
+        self._opened: dict[int, Opened] = {}
+        self._handles: dict[int, Handle] = {}
+        self._next_handle = 1
+
+    def of(self, inode: Inode) -> Opened | None:
+        """Return what is in hand of an inode, if anything."""
+        return self._opened.get(inode.number)
+
+    def unpublished(self) -> list[Opened]:
+        """Return what is not (wholly) in the Space: open and written to, or failed to go there."""
+        return [opened for opened in self._opened.values() if opened.file.is_dirty and opened.inode.is_linked]
+
+    def is_ahead(self, inode: Inode) -> bool:
+        """Say whether an inode has content here that is not in the Space."""
+        opened = self.of(inode)
+        return opened is not None and opened.file.is_dirty
+
+    def is_open(self, inode: Inode) -> bool:
+        """Say whether an inode has handles."""
+        opened = self.of(inode)
+        return opened is not None and opened.handles > 0
+
+    def is_doomed(self, key: str) -> bool:
+        """Say whether a key was unlinked here and only waits for its last handle."""
+        return any(
+            opened.doomed and opened.file.base and opened.file.base.key == key for opened in self._opened.values()
+        )
+
+    def version_of(self, inode: Inode) -> ObjectVersion | None:
+        """Return the version in the Space that an inode stands for."""
+        opened = self.of(inode)
+        return opened.file.base if opened is not None else inode.version
+
+    def size_of(self, inode: Inode) -> int:
+        """Return the size of a file in bytes."""
+        opened = self.of(inode)
+        if opened is not None:
+            return opened.file.size
+        return inode.version.size if inode.version is not None else 0
+
+    # --- handles
+
+    def open(self, inode: Inode, flags: int) -> int:
+        """Open a file that is in the Space or in hand; return the handle."""
+        opened = self.of(inode) or self._add(inode, self._content.existing(inode.version))
+        return self._handle(opened, flags)
+
+    def create(self, inode: Inode, flags: int, replaces: ObjectVersion | None) -> int:
+        """Open a new file; ``replaces`` is the version that it may overwrite. Return the handle."""
+        opened = self._add(inode, self._content.new(replaces))
+        opened.dirty_since = time.time()
+        return self._handle(opened, flags)
+
+    def handle(self, number: int) -> Handle:
+        """Return an open handle.
+
+        Raises:
+            BadHandle: It is not open.
+        """
+        try:
+            return self._handles[number]
+        except KeyError:
+            raise BadHandle from None
+
+    async def write(self, number: int, offset: int, data: bytes) -> int:
+        """Write through a handle; return the bytes written."""
+        opened = self.handle(number).opened
+        self._note_change(opened)
+        return await opened.file.write(offset, data)
+
+    async def truncate(self, opened: Opened, size_bytes: int) -> None:
+        """Set the size of an open file."""
+        self._note_change(opened)
+        await opened.file.truncate(size_bytes)
+
+    async def clear(self, opened: Opened) -> None:
+        """Empty an open file, as O_TRUNC does."""
+        self._note_change(opened)
+        await opened.file.clear()
+
+    async def flush(self, number: int) -> None:
+        """One descriptor of a handle was closed; what was written so far goes to the Space."""
+        handle = self.handle(number)
+        if handle.can_write and handle.opened.file.has_written:
+            await self.publish(handle.opened)
+
+    async def fsync(self, number: int) -> None:
+        """The content goes to the Space."""
+        await self.publish(self.handle(number).opened)
+
+    async def release(self, number: int) -> None:
+        """The handle is gone; with the last writer the content goes to the Space, with the last of all the local copy."""
+        handle = self._handles.pop(number)
+        opened = handle.opened
+        opened.handles -= 1
+        if handle.can_write and not opened.doomed:
+            try:
+                await self.publish(opened)
+            except (FsError, SpacesError) as error:
+                log.warning("%s is not in the Space yet: %s", opened.inode.key, error)
+        await self._let_go(opened)
+
+    # --- publication
+
+    async def publish(self, opened: Opened) -> None:
+        """Return when the content is acknowledged; a clean or unlinked file needs nothing.
+
+        Raises:
+            Conflict: Another host changed the object first; the content is kept beside it, under a conflict name.
+            FsError, SpacesError: It did not work; the content stays in hand and is tried again.
+        """
+        if not opened.file.is_dirty or not opened.inode.is_linked:
+            return
+        try:
+            await self._acknowledge(opened)
+        except Conflict:
+            await self._keep_beside(opened)
+            raise
+        except (FsError, SpacesError) as error:
+            if opened.inode.is_linked:
+                self._note_failure(opened, error)
+                raise
+
+    async def claim(self, number: int) -> None:
+        """Store a file just created, empty as it is, so that no other host can create it.
+
+        Raises:
+            Exists: Another host was first.
+        """
+        opened = self.handle(number).opened
+        if opened.file.base is not None:  # it takes the place of an object that was unlinked here
+            return
+        try:
+            await self._acknowledge(opened)
+        except Conflict as error:
+            self._view.note_removed(opened.inode.key)
+            raise Exists from error
+
+    async def _acknowledge(self, opened: Opened) -> None:
+        inode, file = opened.inode, opened.file
+        sent: list[Attributes] = []
+
+        async def properties() -> ObjectProperties:
+            if not inode.is_linked:
+                raise NotFound
+            sent[:] = [inode.attributes]
+            return await self._properties.for_file(file.base, inode.name, inode.attributes)
+
+        await self._scheduler.acknowledge(Publish(file, lambda: inode.key, properties))
+        opened.dirty_since, opened.attempts, opened.error, opened.retry_at = None, 0, "", float("inf")
+        if sent and sent[0] is not inode.attributes and not file.is_dirty:
+            await self.save_attributes(inode)
+
+    async def retry_failed(self) -> None:
+        """Try again, with growing delay and for as long as it takes, what could not be published. Never returns."""
+        while True:
+            await trio.sleep(_FIRST_RETRY_SECONDS)
+            now = trio.current_time()
+            for opened in [opened for opened in self._opened.values() if opened.retry_at <= now]:
+                try:
+                    await self.publish(opened)
+                except (FsError, SpacesError) as error:
+                    log.info("%s is still not in the Space: %s", opened.inode.key, error)
+                await self._let_go(opened)
+
+    async def save_attributes(self, inode: Inode) -> None:
+        """Bring the attributes of a file to its object: with the content if that is still to come, else by themselves."""
+        opened = self.of(inode)
+        if opened is not None and opened.file.is_dirty:
+            if not opened.handles:  # on its way, perhaps with the old attributes; publish looks again
+                await self.publish(opened)
+            return
+        version = self.version_of(inode)
+        if version is not None:
+            attributes = inode.attributes
+            await self._properties.change(
+                version, lambda old: replace(old, metadata=metadata_with(attributes, old.metadata))
+            )
+
+    def rebase(self, inode: Inode, version: ObjectVersion) -> None:
+        """The object of an inode has another key or version by now."""
+        inode.version = version
+        opened = self.of(inode)
+        if opened is not None:
+            opened.file.base = version
+
+    @contextmanager
+    def moving(self, inodes: Iterable[Inode]) -> Iterator[None]:
+        """Keep the readers of open files waiting, who miss an object that is getting another key."""
+        with ExitStack() as stack:
+            for inode in inodes:
+                opened = self.of(inode)
+                if opened is not None:
+                    stack.enter_context(opened.file.moving())
+            yield
+
+    async def unlink(self, inode: Inode) -> None:
+        """Take the object of a file that has lost its name from the Space: now, or with its last handle."""
+        opened = self.of(inode)
+        if opened is not None and opened.handles:
+            opened.doomed = True
+            return
+        await self._delete_object(inode)
+        if opened is not None:
+            self._discard(opened)
+
+    async def delete_doomed(self) -> None:
+        """Delete the objects of unlinked files whose handles will not be released any more."""
+        for opened in list(self._opened.values()):
+            await self._delete_doomed(opened)
+
+    def replaced(self, key: str) -> ObjectVersion | None:
+        """A new file takes the place of an unlinked one that is still open; return the version that it may overwrite."""
+        for opened in self._opened.values():
+            if opened.doomed and opened.file.base is not None and opened.file.base.key == key:
+                opened.doomed = False
+                return opened.file.base
+        return None
+
+    # --- inside
+
+    def _add(self, inode: Inode, file: OpenFile) -> Opened:
+        opened = self._opened[inode.number] = Opened(inode, file)
+        self._table.pin(inode)
+        return opened
+
+    def _handle(self, opened: Opened, flags: int) -> int:
+        number = self._next_handle
+        self._next_handle += 1
+        can_write = flags & os.O_ACCMODE != os.O_RDONLY
+        self._handles[number] = Handle(opened, self._content.reader(), can_write)
+        opened.handles += 1
+        return number
+
+    def _note_change(self, opened: Opened) -> None:
+        now_ns = time.time_ns()
+        opened.inode.attributes = opened.inode.attributes.touched(now_ns)
+        if opened.dirty_since is None:
+            opened.dirty_since = now_ns / 1e9
+
+    def _note_failure(self, opened: Opened, error: Exception) -> None:
+        opened.attempts += 1
+        opened.error = str(error)
+        delay_seconds = min(_FIRST_RETRY_SECONDS * 2 ** (opened.attempts - 1), _LAST_RETRY_SECONDS)
+        opened.retry_at = trio.current_time() + delay_seconds
+
+    async def _let_go(self, opened: Opened) -> None:
+        """Free what nobody holds and nothing is left to do for."""
+        if opened.handles:
+            return
+        if not opened.inode.is_linked:
+            await self._delete_doomed(opened)
+        elif opened.file.is_dirty:
+            return
+        if not opened.handles:  # nobody opened it while the object was deleted
+            self._discard(opened)
+
+    def _discard(self, opened: Opened) -> None:
+        if self._opened.get(opened.inode.number) is not opened:
+            return
+        opened.inode.version = opened.file.base
+        opened.file.drop_staged()
+        del self._opened[opened.inode.number]
+        self._table.unpin(opened.inode)
+
+    async def _delete_doomed(self, opened: Opened) -> None:
+        if not opened.doomed:
+            return
+        opened.doomed = False
+        try:
+            await self._delete_object(opened.inode)
+        except (FsError, SpacesError) as error:
+            log.warning("%s was deleted here but is still in the Space: %s", opened.inode.key, error)
+
+    async def _delete_object(self, inode: Inode) -> None:
+        await self._scheduler.acknowledge(Delete(inode.key, lambda: self.version_of(inode)))
+
+    async def _keep_beside(self, opened: Opened) -> None:
+        """Another host was first: its version keeps the name, our file goes on under one that says so."""
+        inode = opened.inode
+        assert inode.parent is not None, "the root is no file"
+        name = f"{inode.name}.conflict-{socket.gethostname()}-{time.strftime('%Y%m%dT%H%M%S')}"
+        theirs = inode.key
+        try:
+            await opened.file.detach()
+            self._table.move(inode, inode.parent, name)
+            self._view.note_removed(theirs)  # what is known of it is old; the next look-up asks
+            await self.publish(opened)
+        except (FsError, SpacesError) as error:
+            self._note_failure(opened, error)
+            raise
+        log.warning("%s was changed by another host; what was written here is kept as %s", theirs, inode.key)

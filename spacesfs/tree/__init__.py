@@ -1,0 +1,1 @@
+"""Names: what a bucket looks like as directories and files."""

@@ -1,0 +1,57 @@
+"""From the pages of a listing to the entries of a directory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from spacesfs.client.models import ListedObject, ListPage
+from spacesfs.tree.names import is_name
+
+
+class Lister(Protocol):
+    """What is needed of a bucket here."""
+
+    def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncIterator[ListPage]:
+        """Yield the pages of a listing."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """One directory as the Space shows it.
+
+    ``objects`` holds the files by name, ``directories`` the names of sub-directories. A directory shadows a file of the
+    same name. ``has_marker`` says whether the directory has an object of its own.
+    """
+
+    objects: dict[str, ListedObject]
+    directories: set[str]
+    has_marker: bool
+
+    @property
+    def is_vanished(self) -> bool:
+        """Say whether the Space knows nothing of this directory."""
+        return not (self.objects or self.directories or self.has_marker)
+
+    def __len__(self) -> int:
+        return len(self.objects) + len(self.directories)
+
+
+async def list_directory(lister: Lister, prefix: str) -> Listing:
+    """List one directory; ``prefix`` is its key, which ends in ``/`` or is empty.
+
+    Keys that are no file names (``a//b``, ``a/../b``, an object with data whose key ends in ``/``) are left out.
+    """
+    listing = Listing({}, set(), has_marker=False)
+    async for page in lister.list(prefix, delimiter="/"):
+        for listed in page.objects:
+            name = listed.key.removeprefix(prefix)
+            if is_name(name):
+                listing.objects[name] = listed
+            elif not name:
+                listing.has_marker = True
+        listing.directories.update(filter(is_name, (key[len(prefix) : -1] for key in page.prefixes)))
+    for name in listing.directories:
+        listing.objects.pop(name, None)
+    return listing

@@ -1,0 +1,146 @@
+"""Inode numbers: which name each stands for, and how often the kernel holds it."""
+
+from __future__ import annotations
+
+from spacesfs.attributes import Attributes
+from spacesfs.client.models import ObjectVersion
+
+ROOT_NUMBER = 1  # FUSE_ROOT_ID
+
+
+class Inode:
+    """One file or directory that the kernel knows.
+
+    A key is spelt from the parents, so that renaming a directory moves everything below it in one step.
+
+    Attributes:
+        version: The object in the Space that the inode stands for; None for what is not in the Space yet, and for a
+            directory without a marker.
+        attributes: As last known.
+        validated_at: When the Space was last asked, in seconds of trio's clock; minus infinity for never.
+        is_kind_known: False while only a listing told of the file: it may turn out to be a symlink, on a new inode then.
+    """
+
+    __slots__ = (
+        "attributes",
+        "children",
+        "is_kind_known",
+        "lookups",
+        "name",
+        "number",
+        "parent",
+        "pins",
+        "validated_at",
+        "version",
+    )
+
+    def __init__(self, number: int, name: str, attributes: Attributes, *, parent: Inode | None) -> None:
+        self.number = number
+        self.name = name
+        self.parent = parent
+        self.attributes = attributes
+        self.version: ObjectVersion | None = None
+        self.children: dict[str, Inode] = {}
+        self.lookups = 0
+        self.pins = 0
+        self.validated_at = float("-inf")
+        self.is_kind_known = True
+
+    @property
+    def is_linked(self) -> bool:
+        """Say whether the inode still has a name."""
+        return self.parent is None or self.parent.children.get(self.name) is self
+
+    @property
+    def key(self) -> str:
+        """The key of the object, or of the marker; an unlinked inode keeps the key it had."""
+        segments = []
+        inode = self
+        while inode.parent is not None:
+            segments.append(inode.name)
+            inode = inode.parent
+        key = inode.name + "/".join(reversed(segments))
+        return key + "/" if segments and self.attributes.is_directory else key
+
+
+class InodeTable:
+    """All inodes of a mount.
+
+    An inode lives while the kernel holds it (``lookups``), something here uses it (``pins``), or it has children.
+    Only sync methods: each call is atomic between awaits.
+    """
+
+    def __init__(self, prefix: str, root_attributes: Attributes) -> None:
+        self.root = Inode(ROOT_NUMBER, prefix, root_attributes, parent=None)
+        self.root.lookups = 1
+        self._by_number = {ROOT_NUMBER: self.root}
+        self._next_number = ROOT_NUMBER + 1
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __getitem__(self, number: int) -> Inode:
+        return self._by_number[number]
+
+    def child(self, parent: Inode, name: str) -> Inode | None:
+        """Return the inode of a name, or None if nobody holds one."""
+        return parent.children.get(name)
+
+    def add(self, parent: Inode, name: str, attributes: Attributes) -> Inode:
+        """Bind a name to a new inode; an inode that had the name is unlinked."""
+        self.unlink(parent, name)
+        inode = Inode(self._next_number, name, attributes, parent=parent)
+        self._next_number += 1
+        self._by_number[inode.number] = inode
+        parent.children[name] = inode
+        return inode
+
+    def unlink(self, parent: Inode, name: str) -> None:
+        """Take a name from its inode, which lives on while it is held."""
+        inode = parent.children.pop(name, None)
+        if inode is not None:
+            self._reap(inode)
+
+    def move(self, inode: Inode, parent: Inode, name: str) -> None:
+        """Give an inode another name; an inode that had it is unlinked."""
+        old_parent = inode.parent
+        assert old_parent is not None, "the root has no other name"
+        self.unlink(parent, name)
+        old_parent.children.pop(inode.name, None)
+        inode.parent, inode.name = parent, name
+        parent.children[name] = inode
+        self._reap(old_parent)
+
+    def forget(self, number: int, lookups: int) -> None:
+        """The kernel lets go of an inode ``lookups`` times."""
+        inode = self._by_number[number]
+        inode.lookups -= lookups
+        self._reap(inode)
+
+    def pin(self, inode: Inode) -> None:
+        """Keep an inode alive until ``unpin``."""
+        inode.pins += 1
+
+    def unpin(self, inode: Inode) -> None:
+        """Take back one ``pin``."""
+        inode.pins -= 1
+        self._reap(inode)
+
+    def drop_unused(self, inode: Inode) -> None:
+        """Free an inode that was made for an answer the kernel did not take."""
+        self._reap(inode)
+
+    def check_invariants(self) -> None:
+        """Assert what the class promises."""
+        for number, inode in self._by_number.items():
+            assert inode.number == number
+            assert inode.lookups >= 0 <= inode.pins
+            assert not inode.is_linked or inode.parent is None or inode.parent.number in self._by_number
+
+    def _reap(self, inode: Inode) -> None:
+        while inode.parent is not None and not (inode.lookups or inode.pins or inode.children):
+            parent = inode.parent
+            if parent.children.get(inode.name) is inode:
+                del parent.children[inode.name]
+            self._by_number.pop(inode.number, None)
+            inode = parent

@@ -1,0 +1,146 @@
+"""From names to inodes: what the Space shows, joined with what this mount has in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import trio
+
+from spacesfs.client.models import ObjectVersion
+from spacesfs.errors import NotDirectory, NotFound, StaleFile
+from spacesfs.tree.directory import Listing
+from spacesfs.tree.inodes import Inode, InodeTable
+from spacesfs.tree.names import check_key
+from spacesfs.tree.view import Found, View
+
+
+class Local(Protocol):
+    """What this mount has that the Space does not show (yet)."""
+
+    def is_ahead(self, inode: Inode) -> bool:
+        """Say whether an inode has content here that is not in the Space, so that the Space's word does not count."""
+
+    def is_open(self, inode: Inode) -> bool:
+        """Say whether an inode has handles."""
+
+    def is_doomed(self, key: str) -> bool:
+        """Say whether a key was unlinked here and only waits for its last handle."""
+
+    def version_of(self, inode: Inode) -> ObjectVersion | None:
+        """Return the version that an inode stands for."""
+
+
+class Resolver:
+    """Binds names to inodes. One inode has one foreign version: another version is another inode."""
+
+    def __init__(self, table: InodeTable, view: View, local: Local, ttl_seconds: float) -> None:
+        self._table = table
+        self._view = view
+        self._local = local
+        self._ttl_seconds = ttl_seconds
+
+    async def find(self, directory: Inode, name: str) -> Inode | None:
+        """Return the inode of a name, or None if there is no such name."""
+        inode = self._table.child(directory, name)
+        if inode is not None and self._local.is_ahead(inode):
+            return inode
+        if not directory.attributes.is_directory:
+            raise NotDirectory
+        prefix = directory.key
+        check_key(prefix + name)
+        found = None if self._local.is_doomed(prefix + name) else await self._view.find(prefix, name)
+        if found is not None:
+            return self.bind(directory, name, found)
+        inode = self._table.child(directory, name)
+        if inode is not None and self._local.is_ahead(inode):  # created while the Space was asked
+            return inode
+        self._table.unlink(directory, name)
+        return None
+
+    async def get(self, directory: Inode, name: str) -> Inode:
+        """Return the inode of a name.
+
+        Raises:
+            NotFound: There is no such name.
+        """
+        inode = await self.find(directory, name)
+        if inode is None:
+            raise NotFound
+        return inode
+
+    async def revalidate(self, inode: Inode) -> None:
+        """Ask the Space about an inode unless that was done within the TTL.
+
+        Raises:
+            NotFound: It is gone.
+            StaleFile: The name stands for another version now, which the next look-up finds.
+        """
+        if self._is_fresh(inode) or self._local.is_ahead(inode) or inode.parent is None or not inode.is_linked:
+            return
+        if inode.attributes.is_directory:
+            self._update(inode, await self._view.directory(inode.key))
+            return
+        key, expected = inode.key, self._local.version_of(inode)
+        info = await self._view.describe(key)
+        if self._local.version_of(inode) != expected or inode.key != key:
+            return  # changed or renamed here meanwhile: what was heard is old
+        if info is not None and expected is not None and info.etag == expected.etag:
+            self._update(inode, self._view.found(info))
+        elif not self._local.is_open(inode):
+            self._table.unlink(inode.parent, inode.name)
+            raise NotFound if info is None else StaleFile
+        else:
+            self._table.unlink(inode.parent, inode.name)
+            raise StaleFile
+
+    def entries(self, directory: Inode, listing: Listing) -> list[str]:
+        """Return the names in a directory, in order."""
+        prefix = directory.key
+        names = {name for name in listing.objects if not self._local.is_doomed(prefix + name)} | listing.directories
+        names.update(name for name, child in directory.children.items() if self._local.is_ahead(child))
+        return sorted(names)
+
+    def entry(self, directory: Inode, name: str, listing: Listing) -> Inode:
+        """Return the inode of an entry of a directory, without asking the Space."""
+        inode = self._table.child(directory, name)
+        if inode is not None and self._local.is_ahead(inode):
+            return inode
+        return self.bind(directory, name, self._view.glance(directory.key, name, listing))
+
+    def bind(self, directory: Inode, name: str, found: Found) -> Inode:
+        """Return the inode that stands for what was found behind a name; a new one if that is another thing than before."""
+        inode = self._table.child(directory, name)
+        if inode is not None and self._local.is_ahead(inode):
+            return inode
+        if inode is None or not self._is_same(inode, found):
+            inode = self._table.add(directory, name, found.attributes)
+            inode.is_kind_known = found.is_described
+        if found.is_described or not inode.is_kind_known:
+            self._update(inode, found)
+        return inode
+
+    def _update(self, inode: Inode, found: Found) -> None:
+        inode.attributes = found.attributes
+        inode.version = found.version
+        inode.is_kind_known = found.is_described
+        if found.is_described:
+            inode.validated_at = trio.current_time()
+
+    def _is_fresh(self, inode: Inode) -> bool:
+        return trio.current_time() - inode.validated_at <= self._ttl_seconds
+
+    def _is_same(self, inode: Inode, found: Found) -> bool:
+        known, other = inode.attributes, found.attributes
+        if known.is_directory or other.is_directory:
+            return known.is_directory and other.is_directory
+        version = self._local.version_of(inode)
+        is_same_kind = not found.is_described or known.kind == other.kind
+        return is_same_kind and version is not None and found.version is not None and version.etag == found.version.etag
+
+
+def walk(inode: Inode) -> Iterator[Inode]:
+    """Yield every known inode below one."""
+    for child in inode.children.values():
+        yield child
+        yield from walk(child)

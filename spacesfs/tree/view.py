@@ -1,0 +1,222 @@
+"""What the Space shows, through the caches: names in directories, and the objects behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+from cachetools import TTLCache
+
+from spacesfs.attributes import AttributeDefaults, Attributes, attributes_of
+from spacesfs.cache.metadata import ListingCache, ObjectCache
+from spacesfs.client.errors import NoSuchKey
+from spacesfs.client.models import ListedObject, ListPage, ObjectInfo, ObjectVersion
+from spacesfs.tasks import open_team
+from spacesfs.tree.directory import Lister, Listing, list_directory
+from spacesfs.tree.names import split_key
+
+_MAX_MARKERS = 50_000
+
+
+class ViewStore(Lister, Protocol):
+    """What is needed of a bucket here."""
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Describe an object."""
+
+    async def list_page(self, prefix: str, *, max_keys: int = ...) -> ListPage:
+        """Return the first page of a listing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is behind a name. ``version`` is None for a directory; ``is_described`` is False while only a listing told."""
+
+    attributes: Attributes
+    version: ObjectVersion | None
+    is_described: bool = True
+
+
+class View:
+    """The Space as directories. Answers come from the caches while they are fresh, else from the Space.
+
+    The ``note_*`` methods keep the caches true to what this mount changed.
+    """
+
+    def __init__(self, store: ViewStore, defaults: AttributeDefaults, ttl_seconds: float, mounted_ns: int) -> None:
+        self._store = store
+        self._defaults = defaults
+        self._mounted_ns = mounted_ns
+        self._listings: ListingCache[Listing] = ListingCache(ttl_seconds)
+        self._objects = ObjectCache()
+        self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
+
+    async def find(self, prefix: str, name: str) -> Found | None:
+        """Return what is behind a name in a directory, described; None if there is nothing."""
+        listing = self._listings.get(prefix)
+        if listing is None:
+            return await self._probe(prefix + name)
+        if name in listing.directories:
+            return await self.directory(prefix + name + "/")
+        listed = listing.objects.get(name)
+        if listed is None:
+            return None
+        info = self._objects.get(listed) or await self.describe(listed.key)
+        return self.found(info) if info else None
+
+    async def listing(self, prefix: str) -> Listing:
+        """Return a directory as the Space shows it."""
+        listing = self._listings.get(prefix)
+        if listing is None:
+            with self._listings.loading(prefix) as load:
+                listing = await list_directory(self._store, prefix)
+                self._listings.store(load, listing)
+        return listing
+
+    def glance(self, prefix: str, name: str, listing: Listing) -> Found:
+        """Return what is known without asking of an entry of a listing."""
+        listed = listing.objects.get(name)
+        if listed is None:
+            marker = self._markers.get(f"{prefix}{name}/")
+            attributes = (
+                attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
+            )
+            return Found(attributes, None, is_described=f"{prefix}{name}/" in self._markers)
+        info = self._objects.get(listed)
+        if info is not None:
+            return self.found(info)
+        version = ObjectVersion(listed.key, listed.etag, listed.size)
+        return Found(self._defaults.for_file(listed.last_modified_ns), version, is_described=False)
+
+    async def describe(self, key: str) -> ObjectInfo | None:
+        """Ask the Space for an object; None if there is none. Remembers the answer."""
+        before = self._objects.latest(key)
+        try:
+            info = await self._store.head(key)
+        except NoSuchKey:
+            self.note_removed(key)
+            return None
+        if before and before.etag == info.etag and before.properties.metadata == info.properties.metadata:
+            return before  # and with it what a HEAD does not tell: the ACL and the tags
+        self._objects.store(info)
+        self._update_listing(info)
+        return info
+
+    def version_of(self, key: str) -> ObjectVersion | None:
+        """Return the version last heard of under a key."""
+        info = self._objects.latest(key)
+        return ObjectVersion(info.key, info.etag, info.size) if info is not None else None
+
+    def known(self, version: ObjectVersion) -> ObjectInfo | None:
+        """Return what is remembered of exactly this version."""
+        info = self._objects.latest(version.key)
+        return info if info is not None and info.etag == version.etag else None
+
+    async def directory(self, key: str) -> Found:
+        """Return the attributes of a directory that exists; without a marker it has those of the mount's options."""
+        marker = await self.marker(key)
+        attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
+        return Found(attributes, None)
+
+    async def marker(self, key: str) -> ObjectInfo | None:
+        """Return the object that a directory has of its own, if any."""
+        if key in self._markers:
+            return self._markers.get(key)
+        try:
+            marker = await self._store.head(key)
+        except NoSuchKey:
+            marker = None
+        self._markers[key] = marker
+        return marker
+
+    async def is_empty(self, key: str, is_ignored: Callable[[str], bool]) -> bool:
+        """Ask the Space whether a directory holds nothing but its marker and keys that are ignored."""
+        async for page in self._store.list(key):
+            if any(listed.key != key and not is_ignored(listed.key) for listed in page.objects):
+                return False
+        return True
+
+    async def keeps_itself(self, key: str) -> bool:
+        """Say whether a directory goes on to exist without any help: it has a marker or something in it."""
+        listing = self._listings.get(key)
+        if listing is not None and not listing.is_vanished:
+            return True
+        page = await self._store.list_page(key, max_keys=1)
+        return bool(page.objects)
+
+    def note_stored(self, info: ObjectInfo) -> None:
+        """An object was stored by this mount."""
+        if info.key.endswith("/"):
+            self._markers[info.key] = info
+            prefix, name = split_key(info.key)
+            listing = self._listings.changed(prefix)
+            if listing is not None:
+                listing.directories.add(name)
+            own = self._listings.changed(info.key)
+            if own is not None:
+                own.has_marker = True
+            return
+        self._objects.store(info)
+        self._update_listing(info)
+
+    def note_removed(self, key: str) -> None:
+        """An object was removed by this mount, or found to be gone."""
+        prefix, name = split_key(key)
+        listing = self._listings.changed(prefix)
+        if key.endswith("/"):
+            self._markers[key] = None
+            self._listings.forget(key)
+            if listing is not None:
+                listing.directories.discard(name)
+            return
+        self._objects.forget(key)
+        if listing is not None:
+            listing.objects.pop(name, None)
+
+    def note_tree_moved(self, source: str, target: str) -> None:
+        """All keys under ``source`` were moved under ``target``."""
+        for key in (source, target):
+            self._listings.forget(key)
+            self._listings.changed(split_key(key)[0])
+            for marker in [marker for marker in self._markers if marker.startswith(key)]:
+                del self._markers[marker]
+        for key in (source, target):
+            parent = self._listings.get(split_key(key)[0])
+            if parent is not None:
+                (parent.directories.add if key == target else parent.directories.discard)(split_key(key)[1])
+
+    def doubt(self, prefix: str) -> None:
+        """Something went wrong in a directory: what is remembered of it may be untrue."""
+        self._listings.forget(prefix)
+
+    async def _probe(self, key: str) -> Found | None:
+        """Ask for a file and for a directory of one name at once; the directory shadows the file."""
+        info: ObjectInfo | None = None
+        below: ListPage | None = None
+
+        async def ask_file() -> None:
+            nonlocal info
+            info = await self.describe(key)
+
+        async def ask_directory() -> None:
+            nonlocal below
+            below = await self._store.list_page(key + "/", max_keys=1)
+
+        async with open_team() as team:
+            team.start_soon(ask_file)
+            team.start_soon(ask_directory)
+        if below is not None and below.objects:
+            return await self.directory(key + "/")
+        return self.found(info) if info is not None else None
+
+    def found(self, info: ObjectInfo) -> Found:
+        """Return a described object as what is behind a name."""
+        return Found(attributes_of(info, self._defaults), ObjectVersion(info.key, info.etag, info.size))
+
+    def _update_listing(self, info: ObjectInfo) -> None:
+        prefix, name = split_key(info.key)
+        listing = self._listings.changed(prefix)
+        if listing is not None and name not in listing.directories:
+            listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)

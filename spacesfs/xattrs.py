@@ -1,0 +1,135 @@
+"""Extended attributes: metadata of the object, and live facts about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from spacesfs.attributes import read_xattrs, with_xattr
+from spacesfs.client.models import ObjectInfo, ObjectProperties
+from spacesfs.errors import InvalidCall, NoAttribute, NotFound, Unsupported
+from spacesfs.openfiles import OpenFiles
+from spacesfs.properties import Change, PropertyKeeper
+from spacesfs.tree.inodes import Inode
+from spacesfs.tree.view import View
+
+LIVE_PREFIX = "user.spaces."
+_LIVE: dict[str, Callable[[ObjectInfo], str | None]] = {
+    "user.spaces.etag": lambda info: info.etag,
+    "user.spaces.key": lambda info: info.key,
+    "user.spaces.content-type": lambda info: info.properties.content_type,
+    "user.spaces.cache-control": lambda info: info.properties.cache_control,
+}
+_WRITABLE: dict[str, Callable[[ObjectProperties, str | None], ObjectProperties]] = {
+    "user.spaces.content-type": lambda properties, value: replace(properties, content_type=value),
+    "user.spaces.cache-control": lambda properties, value: replace(properties, cache_control=value),
+}
+
+
+def is_offered(name: bytes) -> bool:
+    """Say whether a name can exist here at all: the kernel asks for ``security.capability`` before every write."""
+    return name.startswith(b"user.")
+
+
+class Xattrs:
+    """Reads and changes the extended attributes of files and directories."""
+
+    def __init__(self, files: OpenFiles, view: View, properties: PropertyKeeper) -> None:
+        self._files = files
+        self._view = view
+        self._properties = properties
+
+    async def get(self, inode: Inode, name: bytes) -> bytes:
+        """Return a value.
+
+        Raises:
+            NoAttribute: There is none of this name.
+        """
+        text = _text(name)
+        info = await self._info(inode)
+        if info is None:
+            raise NoAttribute
+        if text in _LIVE:
+            live = _LIVE[text](info)
+            if live is None:
+                raise NoAttribute
+            return live.encode()
+        try:
+            return read_xattrs(info.properties.metadata)[text]
+        except KeyError:
+            raise NoAttribute from None
+
+    async def names(self, inode: Inode) -> list[bytes]:
+        """Return the names of what is stored; the live ones are not listed, so that copying a file does not copy them."""
+        info = await self._info(inode)
+        return [name.encode() for name in read_xattrs(info.properties.metadata)] if info is not None else []
+
+    async def set(self, inode: Inode, name: bytes, value: bytes) -> None:
+        """Set a value.
+
+        Raises:
+            Unsupported: The name is not under ``user.``.
+            InvalidCall: It is a live one that can't be written, or the value is not text.
+        """
+        text = _text(name)
+        if text.startswith(LIVE_PREFIX):
+            write, live = _writable(text), _ascii(value)
+            await self._change(inode, lambda old: write(old, live))
+        else:
+            await self._change(inode, lambda old: replace(old, metadata=with_xattr(old.metadata, text, value)))
+
+    async def remove(self, inode: Inode, name: bytes) -> None:
+        """Remove a value.
+
+        Raises:
+            NoAttribute: There is none of this name.
+        """
+        text = _text(name)
+        await self.get(inode, name)
+        if text.startswith(LIVE_PREFIX):
+            write = _writable(text)
+            await self._change(inode, lambda old: write(old, None))
+        else:
+            await self._change(inode, lambda old: replace(old, metadata=with_xattr(old.metadata, text, None)))
+
+    async def _change(self, inode: Inode, change: Change) -> None:
+        if inode.attributes.is_directory:
+            if not inode.key:
+                raise Unsupported  # the root of a bucket has no object that could carry it
+            await self._properties.change_directory(inode.key, change)
+            return
+        opened = self._files.of(inode)
+        if opened is not None:
+            await self._files.publish(opened)
+        version = self._files.version_of(inode)
+        if version is None:
+            raise NotFound  # unlinked before it ever was in the Space
+        await self._properties.change(version, change)
+
+    async def _info(self, inode: Inode) -> ObjectInfo | None:
+        if inode.attributes.is_directory:
+            return await self._view.marker(inode.key) if inode.key else None
+        version = self._files.version_of(inode)
+        return await self._properties.info(version) if version is not None else None
+
+
+def _text(name: bytes) -> str:
+    if not is_offered(name):
+        raise Unsupported
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise Unsupported from error
+
+
+def _ascii(value: bytes) -> str:
+    if not value.isascii() or not value.decode("ascii").isprintable():
+        raise InvalidCall
+    return value.decode("ascii")
+
+
+def _writable(name: str) -> Callable[[ObjectProperties, str | None], ObjectProperties]:
+    try:
+        return _WRITABLE[name]
+    except KeyError:
+        raise InvalidCall from None
