@@ -7,6 +7,7 @@ installs it; nothing is skipped.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -128,7 +129,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
     """
 
     def expire() -> None:
-        abort_mounts()
+        abort_mounts(Path(tempfile.gettempdir()))  # never one that a person works in
         pytest_timeout.timeout_timer(item, settings)
 
     timer = threading.Timer(settings.timeout, expire)
