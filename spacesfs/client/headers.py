@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from spacesfs.client.documents import Malformed, parse_number
+from spacesfs.client.documents import parse_number
 from spacesfs.client.models import ObjectInfo, ObjectProperties
+from spacesfs.client.xmltree import Malformed
 
 METADATA_PREFIX = "x-amz-meta-"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"

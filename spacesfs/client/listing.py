@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from spacesfs.client.bucket import BucketCalls
-from spacesfs.client.call import Call, Reply
-from spacesfs.client.documents import Listing, Malformed, parse_listing
+from spacesfs.client.call import Call
+from spacesfs.client.documents import Listing, parse_listing
 from spacesfs.client.errors import BadReply, NotSupported
 from spacesfs.client.models import ListPage
 
@@ -94,23 +94,8 @@ class ListingCalls(BucketCalls):
             resume = page.resume
 
     async def _list(self, query: tuple[tuple[str, str], ...], position: _Position) -> Listing:
-        """Ask for one page; once more, with names percent-encoded, if it holds what XML can't carry."""
-        query = (*query, *_position_query(position))
-        call = Call("ListObjects", "list", "GET", self.name, query=query)
-        reply = await self._transport.send(call, _unparsed)
-        try:
-            return parse_listing(reply.body)
-        except Malformed:
-            encoded = replace(call, query=(*query, ("encoding-type", "url")))
-            return await self._transport.send(encoded, _parsed)
-
-
-def _unparsed(reply: Reply) -> Reply:
-    return reply
-
-
-def _parsed(reply: Reply) -> Listing:
-    return parse_listing(reply.body)
+        call = Call("ListObjects", "list", "GET", self.name, query=(*query, *_position_query(position)))
+        return await self._transport.send(call, lambda reply: parse_listing(reply.body))
 
 
 def _position_query(position: _Position) -> tuple[tuple[str, str], ...]:

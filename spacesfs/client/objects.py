@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from spacesfs.client.bucket import BucketCalls, copy_source_headers, no_result, object_headers, verified_etag
 from spacesfs.client.call import Call, Reply, check_key
-from spacesfs.client.documents import Malformed, delete_document, is_expressible, parse_copy, parse_deleted
+from spacesfs.client.documents import delete_document, parse_copy, parse_deleted
 from spacesfs.client.errors import (
     EncryptedObject,
     InvalidRequest,
@@ -25,6 +25,7 @@ from spacesfs.client.headers import (
     info_from_headers,
 )
 from spacesfs.client.models import Acl, CopyResult, DeleteFailure, ObjectInfo, ObjectProperties
+from spacesfs.client.xmltree import Malformed, is_expressible
 
 MAX_DELETE_KEYS = 1000  # S3 API: DeleteObjects
 

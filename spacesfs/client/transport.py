@@ -21,7 +21,6 @@ import trio
 from spacesfs.client import documents, errors
 from spacesfs.client.call import Call, Reply, RequestRecord
 from spacesfs.client.credentials import Credentials
-from spacesfs.client.documents import Malformed
 from spacesfs.client.endpoint import Endpoint, EndpointError
 from spacesfs.client.errors import (
     BadReply,
@@ -34,6 +33,7 @@ from spacesfs.client.errors import (
 from spacesfs.client.hashing import Body, sha256_hex
 from spacesfs.client.retry import RetryPolicy, ServerClock, parse_retry_after
 from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable, authorize, encode_query
+from spacesfs.client.xmltree import Malformed
 
 T = TypeVar("T")
 Observer = Callable[[RequestRecord], None]
@@ -204,16 +204,21 @@ class Transport:
     def _broken(self, call: Call, problem: httpx.TransportError) -> SpacesError:
         """Return the exception for a reply that did not come, or not whole."""
         if isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout):
-            untrusted = _find_cause(problem, ssl.SSLCertVerificationError)
-            if isinstance(untrusted, ssl.SSLCertVerificationError):
-                text = f"the certificate of {self._endpoint.url} is not trusted: {untrusted.verify_message}"
-                return call.error(Untrusted, text)
-            cause = _find_cause(problem, OSError)
-            text = getattr(cause, "strerror", None) or str(cause or "no answer in time")
-            return call.error(NotConnected, f"{self._endpoint.url} can't be reached: {text}")
+            return self._not_connected(call, problem)
         if isinstance(problem, httpx.TimeoutException):
             return call.error(DeadlineExceeded, f"no byte moved for {self._options.timeout_seconds:g} seconds")
         return call.error(Unreachable, "the connection broke")
+
+    def _not_connected(self, call: Call, problem: httpx.TransportError) -> NotConnected:
+        """Return the exception for a connection that could not be made, with the first cause that says why."""
+        for cause in _causes(problem):
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                text = f"the certificate of {self._endpoint.url} is not trusted: {cause.verify_message}"
+                return call.error(Untrusted, text)
+            if isinstance(cause, OSError) and cause.strerror:
+                why = cause.strerror.rpartition("): ")[2]  # trio puts the address before it
+                return call.error(NotConnected, f"{self._endpoint.url} can't be reached: {why}")
+        return call.error(NotConnected, f"{self._endpoint.url} can't be reached: no answer in time")
 
 
 @dataclass(slots=True)
@@ -251,26 +256,31 @@ async def _receive(call: Call, response: httpx.Response, traffic: _Traffic) -> R
         await _fill(call.into(head), response, traffic)
         return head
     body = bytearray()
-    async for piece in response.aiter_raw():
-        body += piece
-        traffic.received += len(piece)
-        if len(body) > MAX_DOCUMENT_BYTES:
-            raise Malformed("an endless document")
+    with trio.CancelScope() as reading:
+        async for piece in response.aiter_raw():
+            traffic.received += len(piece)
+            if traffic.received > MAX_DOCUMENT_BYTES:
+                reading.cancel()
+            else:
+                body += piece
+    if traffic.received > MAX_DOCUMENT_BYTES:
+        raise Malformed("an endless document")
     return Reply(head.status, head.headers, bytes(body))
 
 
 async def _fill(buffer: memoryview, response: httpx.Response, traffic: _Traffic) -> None:
-    """Read a body that must be exactly as long as the buffer."""
-    filled = 0
-    async for piece in response.aiter_raw():
-        end = filled + len(piece)
-        if end > len(buffer):
-            raise Malformed("more bytes than asked for")
-        buffer[filled:end] = piece
-        filled = end
-        traffic.received += len(piece)
-    if filled < len(buffer):
-        raise Malformed(f"{filled} bytes instead of {len(buffer)}")
+    """Read a body that must be exactly as long as the buffer; its bytes are copied once, into it."""
+    with trio.CancelScope() as reading:
+        async for piece in response.aiter_raw():
+            start = traffic.received
+            traffic.received += len(piece)
+            if traffic.received > len(buffer):
+                # Leaving the loop would leave httpx's nested generators to the garbage collector; cancelling ends them.
+                reading.cancel()
+            else:
+                buffer[start : traffic.received] = piece
+    if traffic.received != len(buffer):
+        raise Malformed(f"{traffic.received} bytes instead of {len(buffer)}")
 
 
 def _http_client(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncClient:
@@ -293,12 +303,8 @@ def _tls(endpoint: Endpoint, ca_bundle: Path | None) -> ssl.SSLContext:
         raise EndpointError(f"CA bundle {ca_bundle} can't be used: {problem.strerror or problem}") from None
 
 
-def _find_cause(problem: BaseException, kind: type[BaseException]) -> BaseException | None:
-    """Return the first exception of a kind in the chain of causes."""
-    return next((cause for cause in _causes(problem) if isinstance(cause, kind)), None)
-
-
 def _causes(problem: BaseException) -> Iterator[BaseException]:
+    """Walk the chain of causes, the problem first."""
     following: BaseException | None = problem
     while following is not None:
         yield following

@@ -1,0 +1,118 @@
+"""What is retried, after how long, and what a server's clock teaches."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacesfs.client.errors import (
+    AccessDenied,
+    BadReply,
+    DeadlineExceeded,
+    IntegrityError,
+    NoSuchKey,
+    NotConnected,
+    PreconditionFailed,
+    ServerFault,
+    SpacesError,
+    Throttled,
+    Unreachable,
+    Untrusted,
+)
+from spacesfs.client.retry import RetryPolicy, ServerClock, parse_retry_after
+
+NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+RETRYABLE = (BadReply, DeadlineExceeded, IntegrityError, NotConnected, ServerFault, Throttled, Unreachable)
+FINAL = (AccessDenied, NoSuchKey, PreconditionFailed, Untrusted)
+
+
+def failed(kind: type[SpacesError], attempts: int = 1, retry_after: float | None = None) -> SpacesError:
+    error = kind("failed", retry_after_seconds=retry_after)
+    error.attempts = attempts
+    return error
+
+
+def pause(error: SpacesError, *, is_idempotent: bool = True, left: float = 1000.0, luck: float = 0.5) -> float | None:
+    policy = RetryPolicy(max_attempts=5, base_seconds=1.0, cap_seconds=6.0)
+    return policy.pause_seconds(error, is_idempotent=is_idempotent, left_seconds=left, random=lambda: luck)
+
+
+def test_backoff_doubles_up_to_the_cap() -> None:
+    assert [pause(failed(ServerFault, attempts)) for attempts in (1, 2, 3, 4)] == [0.5, 1.0, 2.0, 3.0]
+
+
+def test_attempts_are_counted() -> None:
+    assert pause(failed(ServerFault, 4)) is not None
+    assert pause(failed(ServerFault, 5)) is None
+
+
+@pytest.mark.parametrize("kind", RETRYABLE)
+def test_what_is_retried(kind: type[SpacesError]) -> None:
+    assert pause(failed(kind)) is not None
+
+
+@pytest.mark.parametrize("kind", FINAL)
+def test_what_is_final(kind: type[SpacesError]) -> None:
+    assert pause(failed(kind)) is None
+
+
+def test_a_call_that_must_not_happen_twice_is_retried_only_if_it_did_not_happen() -> None:
+    retried = {kind for kind in RETRYABLE if pause(failed(kind), is_idempotent=False) is not None}
+    assert retried == {NotConnected, Throttled}
+
+
+def test_the_server_may_ask_for_more_time_but_not_for_ever() -> None:
+    assert pause(failed(Throttled, retry_after=4)) == 4
+    assert pause(failed(Throttled, retry_after=4000)) == 6
+    assert pause(failed(Throttled, 4, retry_after=1)) == 3
+
+
+def test_nothing_is_begun_past_the_deadline() -> None:
+    assert pause(failed(ServerFault), left=0.6) == 0.5
+    assert pause(failed(ServerFault), left=0.5) is None
+
+
+@given(attempts=st.integers(1, 60), luck=st.floats(0, 1, exclude_max=True), asked=st.none() | st.floats(0, 1e9))
+def test_pauses_stay_within_bounds(attempts: int, luck: float, asked: float | None) -> None:
+    policy = RetryPolicy(max_attempts=100)
+    error = failed(Throttled, attempts, asked)
+    chosen = policy.pause_seconds(error, is_idempotent=True, left_seconds=1e9, random=lambda: luck)
+    assert chosen is not None
+    assert min(asked or 0.0, policy.cap_seconds) <= chosen <= policy.cap_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+    ],
+)
+def test_retry_after(text: str | None, expected: float | None) -> None:
+    assert parse_retry_after(text, NOW) == expected
+
+
+def test_a_wrong_local_clock_is_corrected_once() -> None:
+    clock = ServerClock()
+    server = format_datetime(NOW + timedelta(hours=2), usegmt=True)
+    assert clock.now(NOW) == NOW
+    assert clock.correct(server, NOW)
+    assert clock.now(NOW) == NOW + timedelta(hours=2)
+    assert not clock.correct(server, NOW)
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", format_datetime(NOW + timedelta(minutes=9), usegmt=True)])
+def test_a_good_clock_stays_as_it_is(date: str | None) -> None:
+    clock = ServerClock()
+    assert not clock.correct(date, NOW)
+    assert clock.now(NOW) == NOW
