@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from spacesfs.client.bucket import BucketCalls, no_result
 from spacesfs.client.call import Call, Reply, check_key
-from spacesfs.client.documents import parse_acl, parse_number, parse_tags
+from spacesfs.client.documents import parse_acl, parse_number, parse_tags, tags_document
+from spacesfs.client.hashing import md5_base64
 from spacesfs.client.models import Acl, BucketUsage
 
 
@@ -48,6 +49,20 @@ class AccessCalls(BucketCalls):
         """
         call = Call("GetObjectTagging", "read", "GET", self.name, check_key(key), query=(("tagging", ""),))
         return await self._transport.send(call, lambda reply: parse_tags(reply.body))
+
+    async def set_tags(self, key: str, tags: str) -> None:
+        """Set an object's tags, query-encoded as `ObjectProperties.tags` has them; its version and Last-Modified stay.
+
+        Raises:
+            NoSuchKey, AccessDenied, InvalidRequest
+        """
+        body = tags_document(tags)
+        headers = {"content-type": "application/xml", "content-md5": await md5_base64(body)}
+        query = (("tagging", ""),)
+        call = Call(
+            "PutObjectTagging", "write", "PUT", self.name, check_key(key), query=query, headers=headers, body=body
+        )
+        await self._transport.send(call, no_result)
 
 
 def _usage(reply: Reply) -> BucketUsage:

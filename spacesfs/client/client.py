@@ -6,7 +6,6 @@ import re
 from types import TracebackType
 from typing import Self
 
-from spacesfs.client.access import AccessCalls
 from spacesfs.client.bucket import no_result
 from spacesfs.client.call import Call
 from spacesfs.client.credentials import Credentials
@@ -22,7 +21,7 @@ from spacesfs.client.transport import ClientOptions, Observer, Transport
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
-class Bucket(ListingCalls, ObjectCalls, MultipartCalls, AccessCalls):
+class Bucket(ListingCalls, ObjectCalls, MultipartCalls):
     """One bucket. Cheap to make, holds no state but its name; any number of tasks may use it."""
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 from xml.sax.saxutils import escape
 
 from spacesfs.client.models import Acl, CopyResult, DeleteFailure, ListedObject, Part, Upload
@@ -96,6 +96,13 @@ def parse_tags(body: bytes) -> str | None:
     tags = (child_texts(found) for found in descendants(parse_root(body, "Tagging"), "Tag"))
     pairs = [(quote(_required(tag, "Key"), safe=""), quote(tag.get("Value", ""), safe="")) for tag in tags]
     return "&".join(f"{name}={value}" for name, value in pairs) or None
+
+
+def tags_document(tags: str) -> bytes:
+    """Return the body of PutObjectTagging for query-encoded tags."""
+    pairs = parse_qsl(tags, keep_blank_values=True)
+    listed = "".join(f"<Tag><Key>{_escape(name)}</Key><Value>{_escape(value)}</Value></Tag>" for name, value in pairs)
+    return f"<Tagging><TagSet>{listed}</TagSet></Tagging>".encode()
 
 
 def parse_deleted(body: bytes) -> list[DeleteFailure]:

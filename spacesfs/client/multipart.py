@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from spacesfs.client.bucket import BucketCalls, copy_source_headers, no_result, object_headers, verified_etag
+from spacesfs.client.access import AccessCalls
+from spacesfs.client.bucket import copy_source_headers, no_result, object_headers, verified_etag
 from spacesfs.client.call import Call, check_key
 from spacesfs.client.documents import (
     complete_document,
@@ -28,19 +30,20 @@ MAX_PARTS = 10_000  # S3 API, UploadPart: partNumber 1 to 10,000
 _NO_PROPERTIES = ObjectProperties()
 
 
-class MultipartCalls(BucketCalls):
+class MultipartCalls(AccessCalls):
     """Multipart calls of one bucket."""
 
     async def create_upload(self, key: str, properties: ObjectProperties = _NO_PROPERTIES) -> str:
         """Begin an upload and return its id; the object appears when it is completed.
 
-        Not repeated after a lost reply, which leaves an upload that only `list_uploads` knows.
+        Not repeated after a lost reply, which leaves an upload that only `list_uploads` knows. Tags are not sent: the
+        engine spoils those of an upload. Give them to `complete_upload`.
 
         Raises:
             InvalidRequest: A property that the server can't hold; nothing was sent.
             AccessDenied, KeyTooLong
         """
-        headers = object_headers(key, properties)
+        headers = object_headers(key, replace(properties, tags=None))
         call = Call(
             "CreateMultipartUpload",
             "write",
@@ -96,10 +99,10 @@ class MultipartCalls(BucketCalls):
         copied = await self._transport.send(call, lambda reply: parse_copy(reply.body))
         return Part(number, copied.etag, end - start)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part], *, tags: str | None = None) -> str:
         """Make the object of all parts uploaded, and verify it where the server tells its ETag.
 
-        ``parts`` are all that the upload has, in any order.
+        ``parts`` are all that the upload has, in any order. ``tags`` are set, query-encoded, once the object is there.
 
         Returns:
             The ETag that the object has by its parts.
@@ -108,7 +111,14 @@ class MultipartCalls(BucketCalls):
             IntegrityError: The server's ETag is another: it has other parts.
             NoSuchUpload: The upload is gone and the object is not what it should have become.
             InvalidRequest: The server has other parts than ``parts``, or one is too small.
+            ServerFault: On the engine behind Spaces also: the upload was aborted.
         """
+        expected = await self._complete(key, upload_id, parts)
+        if tags is not None:
+            await self.set_tags(key, tags)
+        return expected
+
+    async def _complete(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
         ordered = sorted(parts, key=lambda part: part.number)
         expected = multipart_etag([part.etag for part in ordered])
         call = Call(

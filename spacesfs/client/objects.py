@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace as replaced
 from http import HTTPStatus
 
-from spacesfs.client.bucket import BucketCalls, copy_source_headers, no_result, object_headers, verified_etag
+from spacesfs.client.access import AccessCalls
+from spacesfs.client.bucket import copy_source_headers, no_result, object_headers, verified_etag
 from spacesfs.client.call import Call, Reply, check_key
 from spacesfs.client.documents import delete_document, parse_copy, parse_deleted
 from spacesfs.client.errors import (
@@ -32,7 +33,7 @@ MAX_DELETE_KEYS = 1000  # S3 API: DeleteObjects
 _NO_PROPERTIES = ObjectProperties()
 
 
-class ObjectCalls(BucketCalls):
+class ObjectCalls(AccessCalls):
     """Calls on the objects of one bucket."""
 
     async def head(self, key: str) -> ObjectInfo:
@@ -150,13 +151,17 @@ class ObjectCalls(BucketCalls):
         """
         headers = copy_source_headers(self.name, source_key, source_etag)
         headers["x-amz-metadata-directive"] = "COPY" if replace is None else "REPLACE"
+        tags = replace.tags if replace is not None else None
         if replace is not None:
-            headers |= object_headers(target_key, replace)
+            headers |= object_headers(target_key, replaced(replace, tags=None))
             headers["x-amz-tagging-directive"] = "REPLACE"
         if acl is not None:
             headers["x-amz-acl"] = acl
         call = Call("CopyObject", "write", "PUT", self.name, check_key(target_key), headers=headers)
-        return await self._transport.send(call, lambda reply: parse_copy(reply.body))
+        copied = await self._transport.send(call, lambda reply: parse_copy(reply.body))
+        if tags is not None:
+            await self.set_tags(target_key, tags)  # the engine spoils tags that come in the header of a copy
+        return copied
 
     async def delete(self, key: str) -> None:
         """Delete an object; that there is none is not an error."""

@@ -211,14 +211,15 @@ class Transport:
 
     def _not_connected(self, call: Call, problem: httpx.TransportError) -> NotConnected:
         """Return the exception for a connection that could not be made, with the first cause that says why."""
+        server = self._endpoint.origin(call.bucket)
         for cause in _causes(problem):
             if isinstance(cause, ssl.SSLCertVerificationError):
-                text = f"the certificate of {self._endpoint.url} is not trusted: {cause.verify_message}"
+                text = f"the certificate of {server} is not trusted: {cause.verify_message}"
                 return call.error(Untrusted, text)
             if isinstance(cause, OSError) and cause.strerror:
                 why = cause.strerror.rpartition("): ")[2]  # trio puts the address before it
-                return call.error(NotConnected, f"{self._endpoint.url} can't be reached: {why}")
-        return call.error(NotConnected, f"{self._endpoint.url} can't be reached: no answer in time")
+                return call.error(NotConnected, f"{server} can't be reached: {why}")
+        return call.error(NotConnected, f"{server} can't be reached: no answer in time")
 
 
 @dataclass(slots=True)
