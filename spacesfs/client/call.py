@@ -54,7 +54,7 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call, which may be sent several times.
+    """One call, which may be sent several times: every one we make does no more the second time than the first.
 
     Attributes:
         query: Names and values, not encoded.
@@ -63,7 +63,6 @@ class Call:
         into: Looks at the head of a successful reply and returns the buffer that its body fills exactly;
             None keeps the body in the reply.
         expected_bytes: How long a body we expect; a long one gets a later deadline.
-        is_idempotent: Sending it twice is the same as sending it once.
     """
 
     operation: str
@@ -76,7 +75,6 @@ class Call:
     body: Body = b""
     into: Callable[[Reply], memoryview] | None = None
     expected_bytes: int = 0
-    is_idempotent: bool = True
 
     def error(
         self, kind: type[E], reason: str, *, status: int | None = None, code: str = "", request_id: str = ""

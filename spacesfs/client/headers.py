@@ -23,7 +23,7 @@ def properties_to_headers(properties: ObjectProperties) -> dict[str, str]:
     """Return the request headers that give an object these properties.
 
     Raises:
-        ValueError: A name or a value that no header can carry, or that the server would change.
+        ValueError: A name that no header can carry, or that the server would change.
     """
     headers = {
         "content-type": properties.content_type,
@@ -39,11 +39,7 @@ def properties_to_headers(properties: ObjectProperties) -> dict[str, str]:
         if not _METADATA_NAME.fullmatch(name):
             raise ValueError(f"metadata name {name!r} must be lower-case letters, digits and dashes")
         headers[METADATA_PREFIX + name] = value
-    given = {name: value for name, value in headers.items() if value is not None}
-    for name, value in given.items():
-        if not (value.isascii() and value.isprintable()):
-            raise ValueError(f"the value of {name} must be printable ASCII")
-    return given
+    return {name: value for name, value in headers.items() if value is not None}
 
 
 def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:

@@ -36,8 +36,8 @@ class MultipartCalls(AccessCalls):
     async def create_upload(self, key: str, properties: ObjectProperties = _NO_PROPERTIES) -> str:
         """Begin an upload and return its id; the object appears when it is completed.
 
-        Not repeated after a lost reply, which leaves an upload that only `list_uploads` knows. Tags are not sent: the
-        engine spoils those of an upload. Give them to `complete_upload`.
+        Tags are not sent: the engine spoils those of an upload. Give them to `complete_upload`. A reply that was lost
+        leaves one more upload, without parts, which only `list_uploads` knows.
 
         Raises:
             InvalidRequest: A property that the server can't hold; nothing was sent.
@@ -52,7 +52,6 @@ class MultipartCalls(AccessCalls):
             check_key(key),
             query=(("uploads", ""),),
             headers=headers,
-            is_idempotent=False,
         )
         return await self._transport.send(call, lambda reply: parse_upload_id(reply.body))
 

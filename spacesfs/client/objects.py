@@ -63,11 +63,14 @@ class ObjectCalls(AccessCalls):
             The object's description; its size is that of the whole object.
 
         Raises:
+            ValueError: The buffer is empty.
             PreconditionFailed: The key holds another version than ``if_match``.
             InvalidRange: ``start`` is not inside the object.
             NoSuchKey, AccessDenied
         """
         view = buffer.cast("B")
+        if not view:
+            raise ValueError("no range is empty in HTTP")
         headers = {"range": f"bytes={start}-{start + len(view) - 1}"}
         if if_match is not None:
             headers["if-match"] = if_match

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from spacesfs.client.errors import AccessDenied, NotConnected, SpacesError, Throttled
+from spacesfs.client.errors import SpacesError
 
-_REFUSED_BEFORE_ANYTHING_HAPPENED = (NotConnected, Throttled, AccessDenied)
 _TOLERATED_SKEW = timedelta(minutes=10)  # servers refuse at 15
 
 
@@ -25,20 +24,15 @@ class RetryPolicy:
     base_seconds: float = 0.2
     cap_seconds: float = 20.0
 
-    def pause_seconds(
-        self, error: SpacesError, *, is_idempotent: bool, left_seconds: float, random: Callable[[], float]
-    ) -> float | None:
+    def pause_seconds(self, error: SpacesError, *, left_seconds: float, random: Callable[[], float]) -> float | None:
         """Return how long to wait before the call is sent again, or None to give up.
 
         Args:
             error: How the last attempt failed, with the number of attempts made.
-            is_idempotent: Sending the call twice is the same as sending it once.
             left_seconds: What is left until the deadline of the whole call.
             random: Returns numbers in ``[0, 1)``.
         """
         if not error.retryable or error.attempts >= self.max_attempts:
-            return None
-        if not is_idempotent and not isinstance(error, _REFUSED_BEFORE_ANYTHING_HAPPENED):
             return None
         ceiling = min(self.cap_seconds, self.base_seconds * 2.0 ** (error.attempts - 1))
         asked = min(error.retry_after_seconds or 0.0, self.cap_seconds)

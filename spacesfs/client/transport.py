@@ -25,6 +25,7 @@ from spacesfs.client.endpoint import Endpoint, EndpointError
 from spacesfs.client.errors import (
     BadReply,
     DeadlineExceeded,
+    InvalidRequest,
     NotConnected,
     SpacesError,
     Unreachable,
@@ -84,6 +85,7 @@ class Transport:
         # httpx's own queue costs milliseconds a request when it is long, so ours is in front of it.
         self._slots = trio.CapacityLimiter(options.max_connections)
         self._origins: dict[str, httpx.URL] = {}
+        self._timeout = httpx.Timeout(options.timeout_seconds, pool=None).as_dict()
         self._http = _http_client(endpoint, options)
 
     async def close(self) -> None:
@@ -101,6 +103,7 @@ class Transport:
         Raises:
             SpacesError: How the last attempt ended, with the number of attempts.
         """
+        _check_headers(call)
         payload_hash = UNSIGNED_PAYLOAD if self._endpoint.is_secure else await sha256_hex(call.body)
         left = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
         for attempt in itertools.count(1):
@@ -112,9 +115,7 @@ class Transport:
                     failure = error
             failure.attempts = attempt
             left -= trio.current_time() - started
-            pause = self._policy.pause_seconds(
-                failure, is_idempotent=call.is_idempotent, left_seconds=left, random=random.random
-            )
+            pause = self._policy.pause_seconds(failure, left_seconds=left, random=random.random)
             if pause is None:
                 raise failure
             left -= pause
@@ -133,6 +134,8 @@ class Transport:
             raise call.error(DeadlineExceeded, "no complete answer in time")
         except Malformed as problem:
             raise call.error(BadReply, f"the server answered with {problem}", status=traffic.status) from None
+        except UnicodeEncodeError:
+            raise call.error(InvalidRequest, "a name that is not UTF-8") from None
         except httpx.TransportError as problem:
             raise self._broken(call, problem) from None  # the cause holds the signed request
         finally:
@@ -171,7 +174,7 @@ class Transport:
             headers=headers,
             stream=_BodyStream(call.body, traffic),
             # The target goes out as it is; httpx would resolve "." and ".." in the path of a URL.
-            extensions={"target": target.encode("ascii"), "timeout": self._timeout()},
+            extensions={"target": target.encode("ascii"), "timeout": self._timeout},
         )
 
     def _origin(self, bucket: str) -> httpx.URL:
@@ -180,9 +183,6 @@ class Transport:
         if origin not in self._origins:
             self._origins[origin] = httpx.URL(origin)
         return self._origins[origin]
-
-    def _timeout(self) -> dict[str, float | None]:
-        return httpx.Timeout(self._options.timeout_seconds, pool=None).as_dict()
 
     def _refused(self, call: Call, reply: Reply) -> SpacesError:
         """Return the exception that an error reply means."""
@@ -248,6 +248,13 @@ class _BodyStream(httpx.AsyncByteStream):
             piece = self._body[start : start + SEND_PIECE_BYTES]
             yield piece  # type: ignore[misc]  # httpx says bytes and takes any buffer
             self._traffic.sent += len(piece)
+
+
+def _check_headers(call: Call) -> None:
+    """Refuse what no header can carry; some values are the user's, or come from a server."""
+    for name, value in call.headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise call.error(InvalidRequest, f"the value of {name} must be printable ASCII")
 
 
 async def _receive(call: Call, response: httpx.Response, traffic: _Traffic) -> Reply:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import Endpoint, EndpointError, resolve_endpoint
 from spacesfs.client.errors import AccessDenied, Conflict, InvalidRequest, NoSuchBucket, Untrusted
+from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable, presign
 from spacesfs.client.transport import ClientOptions
 from tests.servers.edge import Edge
 from tests.servers.rgw import RadosGateway
@@ -81,6 +84,23 @@ async def test_virtual_host_addressing(rgw: RadosGateway, bucket: Bucket) -> Non
     async with SpacesClient(endpoint, Credentials(rgw.access_key, rgw.secret_key)) as client:
         etag = await client.bucket(bucket.name).put("a/../b c", b"x")
     assert (await bucket.head("a/../b c")).etag == etag
+
+
+async def test_a_presigned_url(rgw: RadosGateway, bucket: Bucket) -> None:
+    key, host = "a/../b +%é", rgw.endpoint.removeprefix("http://")
+    await bucket.put(key, b"for everyone with the link")
+    path = resolve_endpoint(None, rgw.endpoint).path(bucket.name, key)
+    request = Signable("GET", path, (("response-content-type", "text/x"),), {"host": host}, UNSIGNED_PAYLOAD)
+    credentials = Credentials(rgw.access_key, rgw.secret_key)
+    query = presign(request, credentials, "us-east-1", datetime.now(UTC), expires_seconds=60)
+    for tail, status in (("", 200), ("&response-expires=0", 403)):
+        connection = http.client.HTTPConnection(host, timeout=30)
+        connection.request("GET", f"{path}?{query}{tail}")
+        reply = connection.getresponse()
+        assert reply.status == status
+        assert (reply.headers["content-type"] == "text/x") == (status == 200)
+        assert (b"for everyone" in reply.read()) == (status == 200)
+        connection.close()
 
 
 async def test_over_tls(edge: Edge, rgw: RadosGateway, bucket: Bucket) -> None:

@@ -36,9 +36,9 @@ def failed(kind: type[SpacesError], attempts: int = 1, retry_after: float | None
     return error
 
 
-def pause(error: SpacesError, *, is_idempotent: bool = True, left: float = 1000.0, luck: float = 0.5) -> float | None:
+def pause(error: SpacesError, *, left: float = 1000.0, luck: float = 0.5) -> float | None:
     policy = RetryPolicy(max_attempts=5, base_seconds=1.0, cap_seconds=6.0)
-    return policy.pause_seconds(error, is_idempotent=is_idempotent, left_seconds=left, random=lambda: luck)
+    return policy.pause_seconds(error, left_seconds=left, random=lambda: luck)
 
 
 def test_backoff_doubles_up_to_the_cap() -> None:
@@ -60,11 +60,6 @@ def test_what_is_final(kind: type[SpacesError]) -> None:
     assert pause(failed(kind)) is None
 
 
-def test_a_call_that_must_not_happen_twice_is_retried_only_if_it_did_not_happen() -> None:
-    retried = {kind for kind in RETRYABLE if pause(failed(kind), is_idempotent=False) is not None}
-    assert retried == {NotConnected, Throttled}
-
-
 def test_the_server_may_ask_for_more_time_but_not_for_ever() -> None:
     assert pause(failed(Throttled, retry_after=4)) == 4
     assert pause(failed(Throttled, retry_after=4000)) == 6
@@ -80,7 +75,7 @@ def test_nothing_is_begun_past_the_deadline() -> None:
 def test_pauses_stay_within_bounds(attempts: int, luck: float, asked: float | None) -> None:
     policy = RetryPolicy(max_attempts=100)
     error = failed(Throttled, attempts, asked)
-    chosen = policy.pause_seconds(error, is_idempotent=True, left_seconds=1e9, random=lambda: luck)
+    chosen = policy.pause_seconds(error, left_seconds=1e9, random=lambda: luck)
     assert chosen is not None
     assert min(asked or 0.0, policy.cap_seconds) <= chosen <= policy.cap_seconds
 
