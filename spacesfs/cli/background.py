@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TextIO
 
 from spacesfs.cli.failures import explain
 from spacesfs.cli.output import say
+from spacesfs.cli.serve import serve_until_unmounted
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.mountpoint import answers
@@ -87,7 +87,7 @@ def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
         os.setsid()
         os.chdir("/")
         _close_terminal()
-        _serve(config, partial(_tell, report, _READY))
+        serve_until_unmounted(config, partial(_tell, report, _READY))
         status = 0
     except MountError as error:
         log.error("%s", error)  # noqa: TRY400 - expected, and the line says it all
@@ -98,14 +98,6 @@ def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
     finally:
         logging.shutdown()
         os._exit(status)
-
-
-def _serve(config: MountConfig, on_ready: Callable[[], None]) -> None:
-    import trio  # noqa: PLC0415 - only after the fork
-
-    from spacesfs.fuse.session import serve  # noqa: PLC0415
-
-    trio.run(partial(serve, config, on_ready=on_ready))
 
 
 def _tell(report: TextIO, outcome: str) -> None:

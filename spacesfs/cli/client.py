@@ -32,6 +32,10 @@ _ANSWER_SECONDS = 10.0
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
 
+class MountGone(MountError):
+    """The mount's process does not listen, or ended in mid-answer."""
+
+
 def serving(path: Path) -> tuple[Path, Path]:
     """Return the mountpoint and the control socket of the mount that ``path`` (links resolved) lies in.
 
@@ -83,7 +87,8 @@ def sync_steps(control: Path, path: str | None) -> Iterator[SyncProgress]:
         path: What to sync, relative to the mount's root, or None for everything.
 
     Raises:
-        MountError: It can't be done, or the mount ended.
+        MountGone: The mount ended first.
+        MountError: It can't be done.
     """
     with _replies(control, Sync(path), None) as replies:
         for reply in replies:
@@ -91,14 +96,14 @@ def sync_steps(control: Path, path: str | None) -> Iterator[SyncProgress]:
                 yield reply
             elif isinstance(reply, SyncDone):
                 return
-    raise MountError("the mount ended before all was in the Space; see its log")
+    raise MountGone("the mount ended before all was in the Space; see its log")
 
 
 def daemon_pid(control: Path) -> int:
     """Return the id of the process behind a control socket, as the kernel knows it.
 
     Raises:
-        MountError: Nobody listens.
+        MountGone: Nobody listens.
     """
     with _connected(control, _ANSWER_SECONDS) as connection:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -111,7 +116,8 @@ def _replies(control: Path, request: Request, timeout_seconds: float | None) -> 
     """Send one request and give its replies; a ``Failed`` one is raised.
 
     Raises:
-        MountError: The mount answered ``Failed``, not in time, or nonsense.
+        MountGone: The mount's process is not there, or ended.
+        MountError: It answered ``Failed``, not in time, or nonsense.
     """
     with _connected(control, _ANSWER_SECONDS) as connection, connection.makefile("rb") as lines:
         try:
@@ -122,7 +128,9 @@ def _replies(control: Path, request: Request, timeout_seconds: float | None) -> 
             raise MountError("the path is not UTF-8; no object can have that name") from error
         except TimeoutError as error:
             raise MountError("the mount does not answer; see its log") from error
-        except (msgspec.DecodeError, ConnectionError) as error:
+        except ConnectionError as error:
+            raise MountGone("the mount ended; see its log") from error
+        except msgspec.DecodeError as error:
             raise MountError(f"the mount's answer can't be understood: {error}") from error
 
 
@@ -141,5 +149,5 @@ def _connected(control: Path, timeout_seconds: float) -> Iterator[socket.socket]
         try:
             connection.connect(str(control))
         except OSError as error:
-            raise MountError(f"the mount does not answer on {control}: {error.strerror or error}") from error
+            raise MountGone(f"the mount does not answer on {control}: {error.strerror or error}") from error
         yield connection

@@ -7,25 +7,28 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import click
 
 from spacesfs.cli.client import daemon_pid
 from spacesfs.cli.demo_server import BUCKET, demo_server
-from spacesfs.cli.options import resolved
 from spacesfs.cli.output import complain, say
+from spacesfs.cli.paths import resolved
 from spacesfs.cli.umount import unmount_space
 from spacesfs.config import ENVIRONMENT_PREFIX
 from spacesfs.errors import MountError
-from spacesfs.fuse.mountpoint import unmount
+from spacesfs.fuse.mountpoint import mounted_at, recover_stale_mount
 from spacesfs.fuse.sockets import find_socket
 
 _TERMINATED = 128 + signal.SIGTERM
 _NOT_FOUND = 127  # as shells say it
+_POLL_SECONDS = 0.05
+_STOP_SECONDS = 30.0
 _GREETING = "Hello from this computer.\n"
 
 
@@ -79,19 +82,63 @@ def _directory(path: Path) -> Iterator[Path]:
 def _mounted(mountpoint: Path, endpoint: str, work: Path) -> Iterator[None]:
     """Mount the demo's bucket with cache, state and log in ``work``.
 
+    The mount stays our child in the foreground, so that it ends with us whenever we are interrupted, but in a session of
+    its own, so that Ctrl-C leaves that to us.
+
     Raises:
         MountError: It can't be mounted.
     """
     places = [f"--cache-dir={work / 'cache'}", f"--state-dir={work / 'state'}", f"--log-file={work / 'log'}"]
-    command = [sys.executable, "-m", "spacesfs", "mount", BUCKET, str(mountpoint), f"--endpoint={endpoint}", *places]
-    done = subprocess.run(command, env=_environment(work), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise MountError(done.stderr.strip().removeprefix("spacesfs: "))
-    say(done.stdout.strip())
+    command = [
+        sys.executable,
+        "-m",
+        "spacesfs",
+        "mount",
+        "-f",
+        BUCKET,
+        str(mountpoint),
+        f"--endpoint={endpoint}",
+        *places,
+    ]
+    with TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, env=_environment(work), cwd=work, stdout=errors, stderr=errors, start_new_session=True
+        )
+        try:
+            if not _is_serving(process, mountpoint):
+                errors.seek(0)
+                raise MountError(errors.read().decode(errors="replace").strip().removeprefix("spacesfs: "))
+            say(f"{BUCKET} is mounted on {mountpoint}")
+            yield
+        finally:
+            _stop(process, mountpoint)
+
+
+def _is_serving(process: subprocess.Popen[bytes], mountpoint: Path) -> bool:
+    """Wait until the process serves the mountpoint; return False if it ends first."""
+    while process.poll() is None:
+        with suppress(MountError):
+            if (control := find_socket(mountpoint)) is not None and daemon_pid(control) == process.pid:
+                return True
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes], mountpoint: Path) -> None:
+    """Unmount; when that can't be done in order, do it by force: nothing in a demo is worth staying for."""
     try:
-        yield
-    finally:
-        _unmount(mountpoint)
+        if process.poll() is None and mounted_at(mountpoint) is not None:
+            unmount_space(mountpoint)
+    except MountError as error:
+        complain(f"{error}; the demo ends anyway")
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()
+    with suppress(MountError):
+        recover_stale_mount(mountpoint)
 
 
 def _environment(work: Path) -> dict[str, str]:
@@ -99,20 +146,6 @@ def _environment(work: Path) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     key = {"SPACES_ACCESS_KEY_ID": "demo-access-key", "SPACES_SECRET_ACCESS_KEY": "demo-secret-key"}
     return own | key | {"XDG_CONFIG_HOME": str(work / "config")}
-
-
-def _unmount(mountpoint: Path) -> None:
-    """Unmount; when that can't be done in order, do it by force: nothing in a demo is worth staying for."""
-    control = find_socket(mountpoint)
-    try:
-        unmount_space(mountpoint)
-    except (MountError, KeyboardInterrupt) as error:
-        complain(f"{error if isinstance(error, MountError) else 'interrupted'}; the demo ends anyway")
-        with suppress(MountError):
-            unmount(mountpoint, lazy=True)
-        if control is not None:
-            with suppress(MountError, ProcessLookupError):
-                os.kill(daemon_pid(control), signal.SIGKILL)
 
 
 def _run(command: Sequence[str], directory: Path) -> int:

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from spacesfs.cli.client import all_statuses, ask_status, serving
-from spacesfs.cli.options import resolved
 from spacesfs.cli.output import counted, human_bytes, human_seconds, say
+from spacesfs.cli.paths import resolved
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts
 from spacesfs.fuse.mountpoint import stale_mounts
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from functools import partial
 
 import click
 
 from spacesfs.cli.background import serve_in_background
 from spacesfs.cli.layers import collect
-from spacesfs.cli.options import mount_options, resolved, split_space
+from spacesfs.cli.options import mount_options
 from spacesfs.cli.output import say
+from spacesfs.cli.paths import resolved, split_space
+from spacesfs.cli.serve import serve_until_unmounted
 from spacesfs.config import MountConfig
 from spacesfs.fuse.mountpoint import check_mountpoint, recover_stale_mount
 from spacesfs.logs import log_to_file, log_to_stderr
-
-log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -44,13 +42,8 @@ def _serve_in_foreground(config: MountConfig) -> None:
     Raises:
         MountError: The mount can't start or go on, or left work behind.
     """
-    import trio  # noqa: PLC0415 - the background mount must fork before it is loaded
-
-    from spacesfs.fuse.session import serve  # noqa: PLC0415
-
     if config.log_file is not None:
         log_to_file(config.log_file, config.log_level)
     else:
         log_to_stderr(config.log_level)
-    ready = partial(log.info, "%s is mounted on %s", config.bucket, config.mountpoint)
-    trio.run(partial(serve, config, on_ready=ready))
+    serve_until_unmounted(config, on_ready=lambda: None)

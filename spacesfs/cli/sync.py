@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from spacesfs.cli.client import all_statuses, serving, sync_steps
-from spacesfs.cli.options import resolved
+from spacesfs.cli.paths import resolved
 from spacesfs.cli.progress import show_sync
 from spacesfs.errors import MountError
 from spacesfs.fuse.sockets import find_socket

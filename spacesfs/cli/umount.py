@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from spacesfs.cli.client import daemon_pid, serving, sync_steps
-from spacesfs.cli.options import resolved
+from spacesfs.cli.client import MountGone, daemon_pid, serving, sync_steps
 from spacesfs.cli.output import say
+from spacesfs.cli.paths import resolved
 from spacesfs.cli.progress import show_sync
 from spacesfs.errors import MountError
 from spacesfs.fuse.mountpoint import mounted_at, recover_stale_mount, unmount
@@ -42,10 +43,21 @@ def unmount_space(mountpoint: Path) -> None:
     try:
         show_sync(sync_steps(control, None), str(mountpoint))
         unmount(mountpoint)
+        _see_off(control, mountpoint)
         _wait_until_gone(process)
     finally:
         if process is not None:
             os.close(process)
+
+
+def _see_off(control: Path, mountpoint: Path) -> None:
+    """Sync what was written while the mount was on its way out; the process ends when it has sent it.
+
+    Raises:
+        MountError: It can't be brought to the Space.
+    """
+    with suppress(MountGone):
+        show_sync(sync_steps(control, None), str(mountpoint))
 
 
 def _watch(pid: int) -> int | None:

@@ -68,9 +68,12 @@ def mount_around(path: Path) -> Mount | None:
 
 
 def is_stale(path: Path) -> bool:
-    """Tell whether the process that served the mount on ``path`` is dead."""
+    """Tell whether the process that served the mount on ``path`` is dead.
+
+    statvfs asks it; the attributes that stat wants may still be in the kernel's cache.
+    """
     try:
-        os.stat(path)
+        os.statvfs(path)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
@@ -128,6 +131,7 @@ def unmount(path: Path, *, lazy: bool = False) -> None:
 def answers(path: Path) -> bool:
     """Tell whether a file system of its own answers on ``path``."""
     try:
+        os.statvfs(path)
         return os.stat(path).st_dev != os.stat(path.parent).st_dev
     except OSError:
         return False

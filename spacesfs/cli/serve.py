@@ -1,0 +1,33 @@
+"""Serving one mount in this process, from start to end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from spacesfs.config import MountConfig
+
+log = logging.getLogger(__name__)
+
+
+def serve_until_unmounted(config: MountConfig, on_ready: Callable[[], None]) -> None:
+    """Serve a mount; return when it is unmounted and everything is in the Space.
+
+    Args:
+        config: What to mount, and where.
+        on_ready: Called when the mount answers.
+
+    Raises:
+        MountError: The mount can't start or go on, or left work behind.
+    """
+    import trio  # noqa: PLC0415 - not before a background mount has forked
+
+    from spacesfs.fuse.session import serve  # noqa: PLC0415
+
+    def say_ready() -> None:
+        log.info("%s is mounted on %s", config.bucket, config.mountpoint)
+        on_ready()
+
+    trio.run(partial(serve, config, on_ready=say_ready))
+    log.info("%s is unmounted from %s; everything is in the Space", config.bucket, config.mountpoint)
