@@ -200,8 +200,9 @@ class FileSystem:
             return await self.open(existing.number, flags), existing
         key = check_key(directory.key + segment)
         attributes = self.names.new_attributes(directory, stat.S_IFREG | stat.S_IMODE(mode), caller.uid, caller.gid)
+        replaces = await self.files.take_over(key)
         inode = self._table.add(directory, segment, attributes)
-        handle = self.files.create(inode, flags, self.files.replaced(key))
+        handle = self.files.create(inode, flags, replaces)
         inode.lookups += 1
         if flags & os.O_EXCL:
             await self._claim(inode, handle)

@@ -76,7 +76,7 @@ class Namespace:
         if await self._resolver.find(directory, segment) is not None:
             raise Exists
         key = check_key(directory.key + segment + ("/" if attributes.is_directory else ""))
-        replaces = self._files.replaced(key)
+        replaces = await self._files.take_over(key)
         properties = ObjectProperties(content_type=content_type, metadata=metadata_with(attributes, {}))
         try:
             await self._scheduler.acknowledge(Put(key, body, properties, is_new=replaces is None))
@@ -166,7 +166,10 @@ class Namespace:
     async def _rename_file(self, inode: Inode, target: Inode, name: str, replaced: Inode | None) -> None:
         key = check_key(target.key + name)
         opened = self._files.of(inode)
-        replaces = self._files.replaced(key) or (self._files.version_of(replaced) if replaced is not None else None)
+        replaces = await self._files.take_over(key)
+        if replaced is not None:
+            await self._files.keep(replaced)
+            replaces = self._files.version_of(replaced)
         if opened is not None and opened.file.base is None:  # nothing of it is in the Space: the new name costs nothing
             opened.file.base = replaces
             self._table.move(inode, target, name)

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -283,13 +283,21 @@ class OpenFiles:
         for opened in list(self._opened.values()):
             await self._delete_doomed(opened)
 
-    def replaced(self, key: str) -> ObjectVersion | None:
-        """A new file takes the place of an unlinked one that is still open; return the version that it may overwrite."""
-        for opened in self._opened.values():
+    async def take_over(self, key: str) -> ObjectVersion | None:
+        """Something new takes the key of a file that is unlinked but still open; return the version it may overwrite."""
+        for opened in list(self._opened.values()):
             if opened.doomed and opened.file.base is not None and opened.file.base.key == key:
                 opened.doomed = False
+                await self.keep(opened.inode)
                 return opened.file.base
         return None
+
+    async def keep(self, inode: Inode) -> None:
+        """Let the readers of an open file go on although its object is about to be replaced, as far as that can be done."""
+        opened = self.of(inode)
+        if opened is not None and opened.handles:
+            with suppress(FsError, SpacesError):  # they will get ESTALE
+                await opened.file.keep()
 
     # --- inside
 
@@ -340,11 +348,11 @@ class OpenFiles:
     async def _delete_doomed(self, opened: Opened) -> None:
         if not opened.doomed:
             return
-        opened.doomed = False
         try:
             await self._delete_object(opened.inode)
         except (FsError, SpacesError) as error:
             log.warning("%s was deleted here but is still in the Space: %s", opened.inode.key, error)
+        opened.doomed = False
 
     async def _delete_object(self, inode: Inode) -> None:
         await self._scheduler.acknowledge(Delete(inode.key, lambda: self.version_of(inode)))

@@ -18,6 +18,9 @@ from spacesfs.content.upload import SINGLE_PUT_BYTES, Uploader, UploadStore, pla
 from spacesfs.errors import Conflict, StaleFile
 
 
+KEPT_BYTES = 32 << 20  # longer to download than a rename or a create should take on an ordinary line
+
+
 class FileStore(RangeStore, UploadStore, Protocol):
     """What is needed of a bucket here."""
 
@@ -120,6 +123,22 @@ class OpenFile:
             self.is_dirty = self.has_written = False
             staged.dirty.clear()
             return self.base
+
+    async def keep(self) -> None:
+        """Bring all bytes here before the object is replaced, so that its readers go on; of a large file they can't.
+
+        Raises:
+            FsError, SpacesError: Not all could be had.
+        """
+        async with self.lock:
+            staged = self._stage()
+            gaps = staged.gaps(Extent(0, self.size))
+            if sum(gap.length for gap in gaps) > KEPT_BYTES:
+                return
+            for gap in gaps:
+                buffer = memoryview(bytearray(gap.length))
+                await read_version(self._store, _known(self.base), gap.start, buffer)
+                staged.fill(gap.start, buffer)
 
     async def detach(self) -> None:
         """Forget the base version, so that the next commit makes an object of its own.

@@ -92,8 +92,8 @@ class Executor:
         properties = info.properties
         if properties.acl is None:
             properties = replace(properties, acl=await self._store.get_acl(info.key))
-        if info.tag_count and properties.tags is None:
-            properties = replace(properties, tags=await self._store.get_tags(info.key))
+        if properties.tags is None:
+            properties = replace(properties, tags=await self._store.get_tags(info.key) or "")
         return properties
 
     async def _publish(self, publish: Publish) -> ObjectInfo:
@@ -112,14 +112,15 @@ class Executor:
         return replace(_stored(version, properties), etag=result.etag, last_modified_ns=result.last_modified_ns)
 
     async def _move(self, info: ObjectInfo, target: str) -> ObjectInfo:
-        properties = await self.carried(info)
+        acl = info.properties.acl or await self._store.get_acl(info.key)
         try:
-            result = await self._store.copy(info.key, target, source_etag=info.etag, replace=properties)
+            result = await self._store.copy(info.key, target, source_etag=info.etag, acl=acl)
         except PreconditionFailed as error:
             raise StaleFile from error
         if result.etag != info.etag:
             raise Conflict
         await self._store.delete(info.key)
+        properties = replace(info.properties, acl=acl)
         return replace(info, key=target, properties=properties, last_modified_ns=result.last_modified_ns)
 
     async def _delete(self, version: ObjectVersion | None) -> None:
@@ -158,4 +159,5 @@ class Executor:
 
 def _stored(version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:
     """Describe an object just stored; the reply to a PUT tells no time, which 0 stands for."""
-    return ObjectInfo(version.key, version.size, version.etag, 0, replace(properties, acl=properties.acl or "private"))
+    known = replace(properties, acl=properties.acl or "private", tags=properties.tags or "")
+    return ObjectInfo(version.key, version.size, version.etag, 0, known)
