@@ -82,8 +82,8 @@ def _directory(path: Path) -> Iterator[Path]:
 def _mounted(mountpoint: Path, endpoint: str, work: Path) -> Iterator[None]:
     """Mount the demo's bucket with cache, state and log in ``work``.
 
-    The mount stays our child in the foreground, so that it ends with us whenever we are interrupted, but in a session of
-    its own, so that Ctrl-C leaves that to us.
+    The mount stays our child in the foreground, so that it ends with us whenever we are interrupted, but in a session
+    of its own, so that Ctrl-C leaves that to us.
 
     Raises:
         MountError: It can't be mounted.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from spacesfs.cli.output import counted, human_bytes, say
 from spacesfs.fuse.messages import SyncProgress
+from spacesfs.logs import one_line
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -28,11 +29,12 @@ def _show_bar(steps: Iterable[SyncProgress], title: str) -> None:
     from rich.markup import escape  # noqa: PLC0415 - a terminal's business only
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
-        task = progress.add_task(escape(title), total=None)
+        name = escape(one_line(title))
+        task = progress.add_task(name, total=None)
         for step in steps:
-            what = f"{escape(title)}: {counted(step.changes_left, 'change')} left"
+            what = f"{name}: {counted(step.changes_left, 'change')} left"
             total = max(step.bytes_total, step.bytes_left)
             progress.update(task, description=what, total=total, completed=total - step.bytes_left)
 
