@@ -33,7 +33,7 @@ def properties_to_headers(properties: ObjectProperties) -> dict[str, str]:
         "content-language": properties.content_language,
         "expires": properties.expires,
         "x-amz-acl": properties.acl,
-        "x-amz-tagging": properties.tags,
+        "x-amz-tagging": properties.tags or None,
     }
     for name, value in properties.metadata.items():
         if not _METADATA_NAME.fullmatch(name):

@@ -113,7 +113,7 @@ class MultipartCalls(AccessCalls):
             ServerFault: On the engine behind Spaces also: the upload was aborted.
         """
         expected = await self._complete(key, upload_id, parts)
-        if tags is not None:
+        if tags:
             await self.set_tags(key, tags)
         return expected
 

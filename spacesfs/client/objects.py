@@ -162,7 +162,7 @@ class ObjectCalls(AccessCalls):
             headers["x-amz-acl"] = acl
         call = Call("CopyObject", "write", "PUT", self.name, check_key(target_key), headers=headers)
         copied = await self._transport.send(call, lambda reply: parse_copy(reply.body))
-        if tags is not None:
+        if tags:
             await self.set_tags(target_key, tags)  # the engine spoils tags that come in the header of a copy
         return copied
 

@@ -45,6 +45,7 @@ def test_acl_and_tags_are_sent() -> None:
 
 def test_nothing_set_sends_nothing() -> None:
     assert properties_to_headers(ObjectProperties()) == {}
+    assert properties_to_headers(ObjectProperties(tags="")) == {}
 
 
 @pytest.mark.parametrize("name", ["", "under_score", "Upper", "sp ace", "colon:", "new\nline", "é"])
