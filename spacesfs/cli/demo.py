@@ -152,13 +152,19 @@ def _run(command: Sequence[str], directory: Path) -> int:
     """Run a command in the mount; return its exit status as a shell would. Ctrl-C is the command's business."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        status = subprocess.run(list(command), cwd=directory, check=False).returncode
+        status = subprocess.run(list(command), cwd=directory, env=_with_our_command(), check=False).returncode
     except (FileNotFoundError, PermissionError) as error:
         complain(f"{command[0]}: {error.strerror}")
         return _NOT_FOUND
     finally:
         signal.signal(signal.SIGINT, before)
     return status if status >= 0 else 128 - status
+
+
+def _with_our_command() -> dict[str, str]:
+    """Return our environment with ``spacesfs`` on the PATH, also when its virtual environment is not active."""
+    ours = os.path.dirname(sys.executable)
+    return dict(os.environ) | {"PATH": f"{ours}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 def _wait_for_interrupt(mountpoint: Path) -> None:
@@ -185,11 +191,9 @@ def _tour(mountpoint: Path, work: Path) -> None:
         "cat trip/hello.txt",
         "spacesfs status .",
     )
-    ourselves = f"{shlex.quote(sys.executable)} -m spacesfs"
     for step in steps:
         say(f"$ {step}")
         sys.stdout.flush()
-        shell = step.replace("spacesfs", ourselves, 1) if step.startswith("spacesfs ") else step
-        done = subprocess.run(["/bin/sh", "-c", shell], cwd=mountpoint, check=False)
+        done = subprocess.run(["/bin/sh", "-c", step], cwd=mountpoint, env=_with_our_command(), check=False)
         if done.returncode != 0:
             raise MountError(f"`{step}` failed with exit status {done.returncode}")

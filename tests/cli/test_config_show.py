@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spacesfs.cli.settings import reference_table
 from spacesfs.config import OPTIONS
-from tests.cli.test_main import complaint, spacesfs
+from tests.cli.running import complaint, spacesfs
 
 SECRET = "geheim-geheim-geheim"
 KEY = {"SPACES_ACCESS_KEY_ID": "DO00ABCDEFGHIJKLMNOP", "SPACES_SECRET_ACCESS_KEY": SECRET}

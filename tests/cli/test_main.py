@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,27 +14,9 @@ from spacesfs.cli.client import MountGone
 from spacesfs.cli.failures import explain
 from spacesfs.cli.output import counted, human_bytes, human_seconds
 from spacesfs.config import OPTIONS
+from tests.cli.running import complaint, spacesfs
 
 COMMANDS = ("mount", "umount", "list", "status", "sync", "config", "demo")
-
-
-def spacesfs(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, without the configuration of who runs the tests."""
-    foreign = ("AWS_", "SPACES", "SSL_CERT_FILE")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    environment |= {"XDG_CONFIG_HOME": "/nonexistent", "HOME": "/nonexistent"} | variables
-    command = [sys.executable, "-m", "spacesfs", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-
-
-def complaint(*arguments: str, status: int, **variables: str) -> str:
-    """Return the one line that a failing command prints."""
-    done = spacesfs(*arguments, **variables)
-    assert done.returncode == status, done.stderr
-    assert done.stdout == ""
-    [line] = done.stderr.splitlines()
-    assert line.startswith("spacesfs: ")
-    return line.removeprefix("spacesfs: ")
 
 
 def test_version() -> None:
