@@ -220,7 +220,9 @@ class Options(BaseSettings):
     dir_mode: Mode = Field(default=0o755, description="Permissions of directories that name none, in octal.")
     allow_other: bool = Field(default=False, description="Let other users of this host use the mount.")
     cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where contents are cached and staged.")
-    cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(default=10 * GIB, description="Most disk space to use there.")
+    cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(
+        default=10 * GIB, description="Most disk space to use there."
+    )
     state_dir: Folder = Field(default_factory=default_state_dir, description="Where what must survive is kept.")
     memory: Annotated[Size, _at_least(16 * MIB)] = Field(
         default=128 * MIB, description="Most memory to use for contents."

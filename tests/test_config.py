@@ -105,7 +105,7 @@ def test_a_mode_is_read_as_it_was_written(mode: int) -> None:
 
 def test_defaults_are_as_documented() -> None:
     config = mount_config()
-    assert (config.memory, config.cache_size) == (128 * MIB, GIB)
+    assert (config.memory, config.cache_size) == (128 * MIB, 10 * GIB)
     assert (config.metadata_ttl, config.timeout) == (5, 30)
     assert (config.file_mode, config.dir_mode) == (0o644, 0o755)
     assert [config.read_only, config.allow_other, config.allow_insecure] == [False] * 3
