@@ -41,7 +41,7 @@ class LeftBehind(MountError):
 
 
 class FsError(Exception):
-    """A file system call can't be done. ``errno`` is what the caller sees; without a message the class speaks for itself."""
+    """A call can't be done. ``errno`` is what the caller sees; without a message the class speaks for itself."""
 
     errno = errno.EIO
 

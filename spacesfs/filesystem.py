@@ -1,6 +1,7 @@
 """What each file system call means, in inodes, handles and changes to the Space. Knows neither pyfuse3 nor HTTP.
 
-Here: looking, and the content of files. Making, removing and renaming is in `namespace`, extended attributes in `xattrs`.
+Here: looking, and the content of files. Making, removing and renaming is in `namespace`, extended attributes in
+`xattrs`.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class DirectoryHandle:
 class FileSystem:
     """The calls of one mount. Every method may raise FsError or SpacesError; nothing else is expected."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of a mount; fuse/session.py joins them
         self,
         table: InodeTable,
         view: View,

@@ -24,7 +24,7 @@ _BINARY_TYPE = "application/octet-stream"  # what s3fs gives symbolic links
 class Namespace:
     """The calls that change names. Each returns when the change is acknowledged."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of a mount; FileSystem builds one
         self,
         table: InodeTable,
         view: View,
@@ -50,7 +50,7 @@ class Namespace:
         return Attributes(mode, uid, gid, now_ns, now_ns, now_ns)
 
     def touch(self, directory: Inode) -> None:
-        """Note that names changed in a directory; its times in the Space are left alone, which would be a request each."""
+        """Note that names changed in a directory; its times in the Space stay, they would be a request each."""
         directory.attributes = directory.attributes.touched(time.time_ns())
 
     # --- making
@@ -84,7 +84,9 @@ class Namespace:
             self._view.doubt(directory.key)
             raise Exists from error
         inode = self._table.add(directory, segment, attributes)
-        if not attributes.is_directory:
+        if attributes.is_directory:
+            self._view.note_made(key)
+        else:
             inode.version = self._view.version_of(key)
         inode.lookups += 1
         self.touch(directory)

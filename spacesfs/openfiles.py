@@ -34,8 +34,8 @@ _LAST_RETRY_SECONDS = 60.0
 class Opened:
     """An inode with content in hand.
 
-    ``handles`` may be 0 while the content waits to be published. ``doomed`` is set once the file is unlinked while it is
-    open: its object goes with the last handle.
+    ``handles`` may be 0 while the content waits to be published. ``doomed`` is set while the file is open but unlinked:
+    its object goes with the last handle.
     """
 
     inode: Inode
@@ -163,7 +163,7 @@ class OpenFiles:
         await self.publish(self.handle(number).opened)
 
     async def release(self, number: int) -> None:
-        """The handle is gone; with the last writer the content goes to the Space, with the last of all the local copy."""
+        """The handle is gone. What a writer wrote goes to the Space; with the last handle goes the local copy."""
         handle = self._handles.pop(number)
         opened = handle.opened
         opened.handles -= 1
@@ -238,7 +238,7 @@ class OpenFiles:
                 await self._let_go(opened)
 
     async def save_attributes(self, inode: Inode) -> None:
-        """Bring the attributes of a file to its object: with the content if that is still to come, else by themselves."""
+        """Bring the attributes of a file to its object: with the content if that is yet to come, else alone."""
         opened = self.of(inode)
         if opened is not None and opened.file.is_dirty:
             if not opened.handles:  # on its way, perhaps with the old attributes; publish looks again
@@ -284,7 +284,7 @@ class OpenFiles:
             await self._delete_doomed(opened)
 
     async def take_over(self, key: str) -> ObjectVersion | None:
-        """Something new takes the key of a file that is unlinked but still open; return the version it may overwrite."""
+        """Something new takes the key of an unlinked file that is still open; return the version it may overwrite."""
         for opened in list(self._opened.values()):
             if opened.doomed and opened.file.base is not None and opened.file.base.key == key:
                 opened.doomed = False
@@ -293,7 +293,7 @@ class OpenFiles:
         return None
 
     async def keep(self, inode: Inode) -> None:
-        """Let the readers of an open file go on although its object is about to be replaced, as far as that can be done."""
+        """Let the readers of an open file go on although its object is about to be replaced, if that can be done."""
         opened = self.of(inode)
         if opened is not None and opened.handles:
             with suppress(FsError, SpacesError):  # they will get ESTALE

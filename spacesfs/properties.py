@@ -40,7 +40,7 @@ class PropertyKeeper:
         return info
 
     async def for_file(self, version: ObjectVersion | None, name: str, attributes: Attributes) -> ObjectProperties:
-        """Return what the next object of a file carries: the given attributes, and all else that ``version`` carried."""
+        """Return what the next object of a file carries: these attributes, and all else that ``version`` carried."""
         if version is None:
             return ObjectProperties(content_type=guess_type(name)[0], metadata=metadata_with(attributes, {}))
         info = self._view.known(version) or await self._view.describe(version.key)

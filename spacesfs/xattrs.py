@@ -60,7 +60,7 @@ class Xattrs:
             raise NoAttribute from None
 
     async def names(self, inode: Inode) -> list[bytes]:
-        """Return the names of what is stored; the live ones are not listed, so that copying a file does not copy them."""
+        """Return the names of what is stored; live ones are not listed, so that copying a file does not copy them."""
         info = await self._info(inode)
         return [name.encode() for name in read_xattrs(info.properties.metadata)] if info is not None else []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -12,6 +13,7 @@ from cachetools import LRUCache
 from spacesfs.client.models import ListedObject, ObjectInfo
 
 MAX_LISTED_ENTRIES = 200_000  # about 100 MB of names at worst, 40 MB in ordinary trees
+PAGE_ENTRIES = 1000  # S3 API, ListObjectsV2: entries a request
 MAX_DESCRIBED_OBJECTS = 50_000
 _SECOND_NS = 10**9
 
@@ -33,6 +35,13 @@ class _Load:
         self.is_outdated = False
 
 
+@dataclass(slots=True)
+class _Entry(Generic[L]):
+    stored_at: float
+    listing: L
+    uses: int = 0
+
+
 class ListingCache(Generic[L]):
     """Listings by directory key, each good for ``ttl_seconds``.
 
@@ -41,17 +50,25 @@ class ListingCache(Generic[L]):
 
     def __init__(self, ttl_seconds: float) -> None:
         self._ttl_seconds = ttl_seconds
-        self._listings: LRUCache[str, tuple[float, L]] = LRUCache(
-            MAX_LISTED_ENTRIES, getsizeof=lambda entry: len(entry[1]) + 1
+        self._entries: LRUCache[str, _Entry[L]] = LRUCache(
+            MAX_LISTED_ENTRIES, getsizeof=lambda entry: len(entry.listing) + 1
         )
         self._loads: set[_Load] = set()
 
     def get(self, prefix: str) -> L | None:
         """Return the listing of a directory while it is fresh."""
-        entry = self._listings.get(prefix)
-        if entry is None or trio.current_time() - entry[0] > self._ttl_seconds:
+        entry = self._entries.get(prefix)
+        if entry is None or trio.current_time() - entry.stored_at > self._ttl_seconds:
             return None
-        return entry[1]
+        entry.uses += 1
+        return entry.listing
+
+    def is_worth_renewing(self, prefix: str) -> bool:
+        """Say whether the last listing answered more questions than asking one by one would have cost requests."""
+        entry = self._entries.get(prefix)
+        if entry is None or any(load.prefix == prefix for load in self._loads):
+            return False
+        return entry.uses > len(entry.listing) // PAGE_ENTRIES + 1
 
     @contextmanager
     def loading(self, prefix: str) -> Iterator[_Load]:
@@ -66,7 +83,7 @@ class ListingCache(Generic[L]):
     def store(self, load: _Load, listing: L) -> None:
         """Remember a listing, unless the directory changed since ``loading`` began or it is over the cap alone."""
         if not load.is_outdated and len(listing) < MAX_LISTED_ENTRIES:
-            self._listings[load.prefix] = (trio.current_time(), listing)
+            self._entries[load.prefix] = _Entry(trio.current_time(), listing)
 
     def changed(self, prefix: str) -> L | None:
         """Note a change in a directory; return its listing, if fresh, for the caller to bring up to date."""
@@ -77,8 +94,8 @@ class ListingCache(Generic[L]):
 
     def forget(self, prefix: str) -> None:
         """Drop the listings of a directory and of everything below it."""
-        for key in [key for key in self._listings if key.startswith(prefix)]:
-            del self._listings[key]
+        for key in [key for key in self._entries if key.startswith(prefix)]:
+            del self._entries[key]
         for load in self._loads:
             if load.prefix.startswith(prefix):
                 load.is_outdated = True
@@ -112,6 +129,6 @@ class ObjectCache:
 
 def _same_time(described_ns: int, listed_ns: int) -> bool:
     """Compare times of which one may have whole seconds only (a HEAD's); 0 stands for a PUT's, which tells none."""
-    if described_ns == 0 or described_ns == listed_ns:
+    if described_ns in (0, listed_ns):
         return True
     return described_ns % _SECOND_NS == 0 and described_ns // _SECOND_NS == listed_ns // _SECOND_NS

@@ -22,7 +22,7 @@ class ByteBudget:
 
     @asynccontextmanager
     async def reserve(self, size_bytes: int) -> AsyncIterator[None]:
-        """Hold ``size_bytes`` for the time of the block; a request over the whole budget is cut to it, and so runs alone."""
+        """Hold ``size_bytes`` for the time of the block; more than the whole budget is cut to it, and so runs alone."""
         size_bytes = min(size_bytes, self.limit_bytes)
         await self._acquire(size_bytes)
         try:

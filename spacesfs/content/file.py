@@ -17,7 +17,6 @@ from spacesfs.content.staging import StagedFile, StagingArea
 from spacesfs.content.upload import SINGLE_PUT_BYTES, Uploader, UploadStore, plan_parts
 from spacesfs.errors import Conflict, StaleFile
 
-
 KEPT_BYTES = 32 << 20  # longer to download than a rename or a create should take on an ordinary line
 
 

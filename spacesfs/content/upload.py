@@ -1,4 +1,4 @@
-"""From a changed file to an object: what to send, what to copy inside the Space, and the multipart upload that does it."""
+"""From a changed file to an object: what to send, what to copy inside the Space, and the upload that does it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class UploadStore(Protocol):
     async def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray | memoryview) -> Part:
         """Send one part."""
 
-    async def copy_part(
+    async def copy_part(  # noqa: PLR0917 - the order in which the S3 call names them
         self,
         key: str,
         upload_id: str,
@@ -176,7 +176,7 @@ class Uploader:
         return [done[number] for number in sorted(done)]
 
     async def _check_base(self, base: ObjectVersion) -> None:
-        """UploadPartCopy ignores conditions on the engine behind Spaces, so the base is compared after the last copy."""
+        """The engine behind Spaces ignores conditions on a part copy, so the base is compared after the last one."""
         now = await self._store.head(base.key)
         if now.etag != base.etag:
             message = f"{base.key} was replaced while it was copied from"

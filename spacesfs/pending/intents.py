@@ -42,7 +42,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """An object goes, if it is still the version that ``version`` returns when the turn comes; None means there is none."""
+    """An object goes, if it is still what ``version`` returns when the turn comes; None means there is none."""
 
     key: str
     version: Callable[[], ObjectVersion | None]

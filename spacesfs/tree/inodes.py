@@ -18,7 +18,7 @@ class Inode:
             directory without a marker.
         attributes: As last known.
         validated_at: When the Space was last asked, in seconds of trio's clock; minus infinity for never.
-        is_kind_known: False while only a listing told of the file: it may turn out to be a symlink, on a new inode then.
+        is_kind_known: False while only a listing told of the file; if it turns out a symlink, that is a new inode.
     """
 
     __slots__ = (

@@ -109,7 +109,7 @@ class Resolver:
         return self.bind(directory, name, self._view.glance(directory.key, name, listing))
 
     def bind(self, directory: Inode, name: str, found: Found) -> Inode:
-        """Return the inode that stands for what was found behind a name; a new one if that is another thing than before."""
+        """Return the inode for what was found behind a name; a new one if that is another thing than before."""
         inode = self._table.child(directory, name)
         if inode is not None and self._local.is_ahead(inode):
             return inode

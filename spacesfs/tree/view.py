@@ -18,6 +18,7 @@ from spacesfs.tree.directory import Lister, Listing, list_directory
 from spacesfs.tree.names import split_key
 
 _MAX_MARKERS = 50_000
+_MAX_ABSENT = 50_000
 
 
 class ViewStore(Lister, Protocol):
@@ -32,7 +33,7 @@ class ViewStore(Lister, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is behind a name. ``version`` is None for a directory; ``is_described`` is False while only a listing told."""
+    """What is behind a name. ``version`` is None for a directory; ``is_described`` is False if only a listing told."""
 
     attributes: Attributes
     version: ObjectVersion | None
@@ -52,10 +53,13 @@ class View:
         self._listings: ListingCache[Listing] = ListingCache(ttl_seconds)
         self._objects = ObjectCache()
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
+        self._absent: TTLCache[str, None] = TTLCache(_MAX_ABSENT, ttl_seconds, timer=trio.current_time)
 
     async def find(self, prefix: str, name: str) -> Found | None:
         """Return what is behind a name in a directory, described; None if there is nothing."""
         listing = self._listings.get(prefix)
+        if listing is None and self._listings.is_worth_renewing(prefix):
+            listing = await self.listing(prefix)
         if listing is None:
             return await self._probe(prefix + name)
         if name in listing.directories:
@@ -148,6 +152,7 @@ class View:
 
     def note_stored(self, info: ObjectInfo) -> None:
         """An object was stored by this mount."""
+        self._absent.pop(info.key.rstrip("/"), None)
         if info.key.endswith("/"):
             self._markers[info.key] = info
             prefix, name = split_key(info.key)
@@ -160,6 +165,11 @@ class View:
             return
         self._objects.store(info)
         self._update_listing(info)
+
+    def note_made(self, key: str) -> None:
+        """A directory was made by this mount, so it is known to be empty."""
+        with self._listings.loading(key) as load:
+            self._listings.store(load, Listing({}, set(), has_marker=True))
 
     def note_removed(self, key: str) -> None:
         """An object was removed by this mount, or found to be gone."""
@@ -180,6 +190,7 @@ class View:
         for key in (source, target):
             self._listings.forget(key)
             self._listings.changed(split_key(key)[0])
+            self._absent.clear()
             for marker in [marker for marker in self._markers if marker.startswith(key)]:
                 del self._markers[marker]
         for key in (source, target):
@@ -193,6 +204,8 @@ class View:
 
     async def _probe(self, key: str) -> Found | None:
         """Ask for a file and for a directory of one name at once; the directory shadows the file."""
+        if key in self._absent:
+            return None
         info: ObjectInfo | None = None
         below: ListPage | None = None
 
@@ -209,7 +222,10 @@ class View:
             team.start_soon(ask_directory)
         if below is not None and below.objects:
             return await self.directory(key + "/")
-        return self.found(info) if info is not None else None
+        if info is not None:
+            return self.found(info)
+        self._absent[key] = None
+        return None
 
     def found(self, info: ObjectInfo) -> Found:
         """Return a described object as what is behind a name."""
