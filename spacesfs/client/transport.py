@@ -27,6 +27,7 @@ from spacesfs.client.errors import (
     DeadlineExceeded,
     InvalidRequest,
     NotConnected,
+    NotFound,
     SpacesError,
     Unreachable,
     Untrusted,
@@ -188,6 +189,8 @@ class Transport:
         """Return the exception that an error reply means."""
         said = documents.parse_error(reply.body)
         kind = errors.error_class(reply.status, said.code, has_key=bool(call.key))
+        if issubclass(kind, NotFound) and reply.body and not said.code:
+            kind = BadReply  # some proxy's page: not a word about the object, which must not look deleted
         error = call.error(
             kind,
             errors.reason(kind, reply.status, said.code, said.message),
@@ -237,17 +240,26 @@ class _Traffic:
 
 
 class _BodyStream(httpx.AsyncByteStream):
-    """A body in pieces that are not copied before the socket."""
+    """A body in pieces that are not copied before the socket; to be read once.
+
+    Not a generator: httpx leaves those behind unfinished when sending is cancelled, and trio then complains.
+    """
 
     def __init__(self, body: Body, traffic: _Traffic) -> None:
         self._body = memoryview(body).cast("B")
         self._traffic = traffic
+        self._taken = 0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for start in range(0, len(self._body), SEND_PIECE_BYTES):
-            piece = self._body[start : start + SEND_PIECE_BYTES]
-            yield piece  # type: ignore[misc]  # httpx says bytes and takes any buffer
-            self._traffic.sent += len(piece)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._traffic.sent = self._taken  # whoever asks for more has sent what it had
+        piece = self._body[self._taken : self._taken + SEND_PIECE_BYTES]
+        if not piece:
+            raise StopAsyncIteration
+        self._taken += len(piece)
+        return piece  # type: ignore[return-value]  # httpx says bytes and takes any buffer
 
 
 def _check_headers(call: Call) -> None:

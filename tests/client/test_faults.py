@@ -213,6 +213,12 @@ async def test_html_instead_of_a_listing() -> None:
             await client.bucket("bucket").list_page("")
 
 
+async def test_a_404_that_is_no_word_of_the_server_does_not_mean_deleted() -> None:
+    async with scripted(Answer(404, HTML), options=TWICE) as (client, _):
+        with pytest.raises(BadReply):
+            await read(client.bucket("bucket"))
+
+
 async def test_a_document_without_end_is_refused() -> None:
     async with scripted(Answer(200, b"<x>" * (6 << 20)), options=ONCE) as (client, _):
         with pytest.raises(BadReply, match="endless"):
