@@ -31,7 +31,7 @@ _TIME = re.compile(r"(-?\d{1,12})(?:\.(\d{1,9})\d*)?")
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What stat tells of a file beside its size. Times in nanoseconds since the epoch; ``mode`` has the type bits too."""
+    """What stat tells of a file beside its size. Times in ns since the epoch; ``mode`` has the type bits too."""
 
     mode: int
     uid: int

@@ -13,7 +13,7 @@ from spacesfs.cli.output import say
 from spacesfs.cli.paths import resolved, split_space
 from spacesfs.cli.serve import serve_until_unmounted
 from spacesfs.config import MountConfig
-from spacesfs.fuse.mountpoint import check_mountpoint, recover_stale_mount
+from spacesfs.fuse.mountpoint import check_mountpoint, is_stale
 from spacesfs.logs import log_to_file, log_to_stderr
 
 
@@ -26,9 +26,9 @@ def mount(space: str, mountpoint: str, *, foreground: bool, **flags: object) -> 
     """Mount a Space on the directory MOUNTPOINT. Returns when the mount answers, and serves from the background."""
     bucket, prefix = split_space(space)
     config = collect(flags, bucket).check(MountConfig, bucket=bucket, prefix=prefix, mountpoint=resolved(mountpoint))
-    if (recovered := recover_stale_mount(config.mountpoint)) is not None:
-        say(recovered)
     check_mountpoint(config.mountpoint, allow_other=config.allow_other)
+    if is_stale(config.mountpoint):
+        say(f"recovering {config.mountpoint}: a stale mount, left by a process that died, is there")
     os.umask(0o077)  # caches, state and logs are their owner's alone
     if foreground:
         _serve_in_foreground(config)

@@ -98,20 +98,23 @@ def recover_stale_mount(path: Path) -> str | None:
 
 
 def check_mountpoint(path: Path, *, allow_other: bool = False) -> None:
-    """Check that we can mount on ``path`` (absolute, links resolved).
+    """Check that we can mount on ``path`` (absolute, links resolved); a stale mount of ours is no hindrance.
 
     Raises:
         MountError: We can't.
     """
-    if (mount := mounted_at(path)) is not None:
+    _check_fuse_device()
+    if os.geteuid() != 0:
+        _check_fusermount(allow_other=allow_other)
+    mount = mounted_at(path)
+    if mount is not None and mount.is_ours and is_stale(path):
+        return
+    if mount is not None:
         what = f"the Space {mount.source}" if mount.is_ours else f"{mount.source} ({mount.type})"
         raise MountError(f"{path} is busy: {what} is mounted there; unmount it, or choose another directory")
     if (around := mount_around(path)) is not None and around.is_ours:
         raise MountError(f"{path} lies in the Space mounted on {around.mountpoint}; choose a directory outside of it")
     _check_directory(path)
-    _check_fuse_device()
-    if os.geteuid() != 0:
-        _check_fusermount(allow_other=allow_other)
 
 
 def unmount(path: Path, *, lazy: bool = False) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -33,7 +32,9 @@ from spacesfs.errors import FsError, LeftBehind, MountError
 from spacesfs.filesystem import FileSystem, note_confirmed
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Usage
+from spacesfs.fuse.mountpoint import recover_stale_mount
 from spacesfs.fuse.operations import Operations
+from spacesfs.fuse.process import prepare_process
 from spacesfs.fuse.sockets import control_socket_path
 from spacesfs.fuse.systemd import notify
 from spacesfs.logs import hide_secret
@@ -120,7 +121,7 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
         MountError: The mount can't start or go on.
         LeftBehind: It ended before everything was in the Space.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the secret key
+    prepare_process()
     credentials = _credentials(config)
     requests = RequestCounter()
     options = ClientOptions(timeout_seconds=config.timeout, deadline_seconds=config.timeout, ca_bundle=config.ca_bundle)
@@ -143,6 +144,8 @@ def _credentials(config: MountConfig) -> Credentials:
     except CredentialsError as error:
         raise MountError(str(error)) from error
     hide_secret(credentials.secret_access_key)
+    if credentials.session_token:
+        hide_secret(credentials.session_token)
     return credentials
 
 
@@ -198,6 +201,7 @@ async def _build(
 def _staging_area(config: MountConfig) -> StagingArea:
     directory = config.cache_dir / "staging"
     try:
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
@@ -223,9 +227,16 @@ async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[
     config = mount.config
     operations = Operations(mount.filesystem, config.metadata_ttl)
     try:
+        recovered = recover_stale_mount(
+            config.mountpoint
+        )  # only now: what lies below shows until the next line is done
         pyfuse3.init(operations, str(config.mountpoint), _mount_options(mount))
     except RuntimeError as error:
-        raise MountError(f"can't mount on {config.mountpoint}: {error}; see the messages above") from error
+        raise MountError(
+            f"can't mount on {config.mountpoint}: {error}; fusermount3 says more with --foreground"
+        ) from error
+    if recovered:
+        log.warning("%s", recovered)
     try:
         await nursery.start(serve_control, control_socket_path(config.mountpoint), mount)
         nursery.start_soon(mount.filesystem.files.retry_failed)
