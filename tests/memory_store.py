@@ -1,0 +1,307 @@
+"""A bucket in memory, for tests that need what no server does on request: to wait, to fail, or to change in between."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import trio
+
+from spacesfs.client.errors import InvalidRange, NoSuchKey, NoSuchUpload, PreconditionFailed
+from spacesfs.client.models import (
+    Acl,
+    CopyResult,
+    DeleteFailure,
+    ListedObject,
+    ListPage,
+    ObjectInfo,
+    ObjectProperties,
+    ObjectVersion,
+    Part,
+)
+
+Hook = Callable[[str, str], Awaitable[None]]
+"""Told of a call and its key before it takes effect; may wait, raise, or change the store."""
+
+_PLAIN = ObjectProperties()
+_PAGE_KEYS = 1000
+_with = replace  # `copy` has an argument of that name
+
+
+@dataclass(slots=True)
+class _Stored:
+    body: bytes
+    info: ObjectInfo
+    acl: Acl
+    tags: str | None
+
+
+async def _nothing(call: str, key: str) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+class MemoryStore:
+    """Objects and multipart uploads.
+
+    Attributes:
+        calls: Every call with its key, in order.
+        hook: Awaited at the start of every call.
+        late_hook: Awaited when the call has taken effect, before its reply is there.
+        in_flight_bytes: Bodies of puts and parts that are being sent; ``peak_bytes`` is the most there ever was.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.hook: Hook = _nothing
+        self.late_hook: Hook = _nothing
+        self.in_flight_bytes = self.peak_bytes = 0
+        self.uploads: dict[str, dict[int, bytes]] = {}
+        self.page_keys = _PAGE_KEYS
+        self._objects: dict[str, _Stored] = {}
+        self._properties: dict[str, ObjectProperties] = {}
+        self._clock_ns = 1_700_000_000_123_000_000
+
+    # --- from outside: what another host does, at once
+
+    def keys(self) -> list[str]:
+        """Return all keys in order."""
+        return sorted(self._objects)
+
+    def body(self, key: str) -> bytes:
+        """Return an object's bytes."""
+        return self._objects[key].body
+
+    def info(self, key: str) -> ObjectInfo:
+        """Return what a HEAD tells: whole seconds."""
+        info = self._objects[key].info
+        return replace(info, last_modified_ns=info.last_modified_ns // 10**9 * 10**9)
+
+    def version(self, key: str) -> ObjectVersion:
+        """Return the identity of an object."""
+        info = self._objects[key].info
+        return ObjectVersion(key, info.etag, info.size)
+
+    def set(self, key: str, body: bytes, properties: ObjectProperties = _PLAIN, *, etag: str = "") -> ObjectVersion:
+        """Store an object."""
+        self._clock_ns += 1_001_000_000
+        etag = etag or hashlib.md5(body, usedforsecurity=False).hexdigest()
+        told = replace(properties, acl=None, tags=None)
+        info = ObjectInfo(key, len(body), etag, self._clock_ns, told)
+        self._objects[key] = _Stored(body, info, properties.acl or "private", properties.tags)
+        return ObjectVersion(key, etag, len(body))
+
+    def remove(self, key: str) -> None:
+        """Remove an object."""
+        self._objects.pop(key, None)
+
+    def count(self) -> Counter[str]:
+        """Return how often each call was made."""
+        return Counter(call for call, _ in self.calls)
+
+    # --- the calls of a bucket
+
+    async def head(self, key: str) -> ObjectInfo:
+        """As `Bucket.head`."""
+        await self._begin("head", key)
+        info = replace(self._find(key).info)
+        await self.late_hook("head", key)
+        return replace(info, last_modified_ns=info.last_modified_ns // 10**9 * 10**9)
+
+    async def get_range(self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None) -> ObjectInfo:
+        """As `Bucket.get_range`."""
+        await self._begin("get_range", key)
+        stored = self._find(key)
+        if if_match is not None and if_match != stored.info.etag:
+            raise PreconditionFailed("another version", key=key)
+        if start >= len(stored.body):
+            raise InvalidRange("past the end", key=key)
+        piece = stored.body[start : start + len(buffer)]
+        buffer[: len(piece)] = piece
+        await self.late_hook("get_range", key)
+        return stored.info
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | bytearray | memoryview,
+        properties: ObjectProperties = _PLAIN,
+        *,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> str:
+        """As `Bucket.put`."""
+        await self._send("put", key, len(body))
+        now = self._objects.get(key)
+        if (if_none_match and now) or (if_match is not None and (now is None or now.info.etag != if_match)):
+            raise PreconditionFailed("another version", key=key)
+        etag = self.set(key, bytes(body), properties).etag
+        await self.late_hook("put", key)
+        return etag
+
+    async def create_upload(self, key: str, properties: ObjectProperties = _PLAIN) -> str:
+        """As `Bucket.create_upload`."""
+        await self._begin("create_upload", key)
+        upload_id = f"upload-{len(self.calls)}"
+        self.uploads[upload_id] = {}
+        self._properties[upload_id] = properties
+        return upload_id
+
+    async def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray | memoryview) -> Part:
+        """As `Bucket.upload_part`."""
+        await self._send("upload_part", key, len(body))
+        return self._part(upload_id, number, bytes(body))
+
+    async def copy_part(  # noqa: PLR0917 - as the bucket's own
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source_key: str,
+        start: int,
+        end: int,
+        *,
+        source_etag: str | None = None,  # noqa: ARG002 - as the bucket's own
+    ) -> Part:
+        """As `Bucket.copy_part`: the engine ignores the condition."""
+        await self._begin("copy_part", key)
+        source = self._find(source_key)
+        if end > len(source.body):
+            raise InvalidRange("past the end", key=source_key)
+        return self._part(upload_id, number, source.body[start:end])
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
+        """As `Bucket.complete_upload`."""
+        await self._begin("complete_upload", key)
+        if upload_id not in self.uploads:
+            raise NoSuchUpload("gone", key=key)
+        sent = self.uploads.pop(upload_id)
+        assert [part.number for part in parts] == sorted(sent), "parts are completed in order, all of them"
+        body = b"".join(sent[part.number] for part in parts)
+        etag = f"{hashlib.md5(body, usedforsecurity=False).hexdigest()}-{len(parts)}"
+        return self.set(key, body, self._properties.pop(upload_id), etag=etag).etag
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """As `Bucket.abort_upload`."""
+        await self._begin("abort_upload", key)
+        del self.uploads[upload_id]
+
+    async def copy(
+        self,
+        source_key: str,
+        target_key: str,
+        *,
+        source_etag: str | None = None,
+        replace: ObjectProperties | None = None,
+        acl: Acl | None = None,
+    ) -> CopyResult:
+        """As `Bucket.copy`."""
+        await self._begin("copy", source_key)
+        source = self._find(source_key)
+        if source_etag is not None and source_etag != source.info.etag:
+            raise PreconditionFailed("another version", key=source_key)
+        given = replace or _with(source.info.properties, tags=source.tags)
+        carried = _with(given, acl=acl or given.acl)
+        self.set(target_key, source.body, carried, etag=source.info.etag)
+        info = self._objects[target_key].info
+        return CopyResult(info.etag, info.last_modified_ns)
+
+    async def delete(self, key: str) -> None:
+        """As `Bucket.delete`."""
+        await self._begin("delete", key)
+        self.remove(key)
+
+    async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
+        """As `Bucket.delete_many`."""
+        for key in keys:
+            await self._begin("delete_many", key)
+            self.remove(key)
+        return []
+
+    async def get_acl(self, key: str) -> Acl:
+        """As `Bucket.get_acl`."""
+        await self._begin("get_acl", key)
+        return self._find(key).acl
+
+    async def get_tags(self, key: str) -> str | None:
+        """As `Bucket.get_tags`."""
+        await self._begin("get_tags", key)
+        return self._find(key).tags
+
+    async def list_page(
+        self, prefix: str, *, delimiter: str | None = None, max_keys: int = _PAGE_KEYS, resume: str | None = None
+    ) -> ListPage:
+        """As `Bucket.list_page`; names go by code points, as UTF-8 does."""
+        await self._begin("list_page", prefix)
+        after = resume or ""
+        names: dict[str, ListedObject | None] = {}
+        for key in filter(lambda key: key.startswith(prefix), self.keys()):
+            cut = key.find(delimiter, len(prefix)) if delimiter else -1
+            name = key[: cut + 1] if cut >= 0 else key
+            if name > after:
+                names[name] = self._listed(key) if cut < 0 else None
+        shown = sorted(names)[: min(max_keys, self.page_keys)]
+        objects = tuple(entry for name in shown if (entry := names[name]) is not None)
+        await self.late_hook("list_page", prefix)
+        return ListPage(
+            objects,
+            tuple(name for name in shown if names[name] is None),
+            shown[-1] if len(shown) < len(names) else None,
+        )
+
+    async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncIterator[ListPage]:
+        """As `Bucket.list`."""
+        resume: str | None = None
+        while True:
+            page = await self.list_page(prefix, delimiter=delimiter, resume=resume)
+            yield page
+            if page.resume is None:
+                return
+            resume = page.resume
+
+    # --- inside
+
+    async def _begin(self, call: str, key: str) -> None:
+        self.calls.append((call, key))
+        await self.hook(call, key)
+        await trio.lowlevel.checkpoint()
+
+    async def _send(self, call: str, key: str, size: int) -> None:
+        self.in_flight_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.in_flight_bytes)
+        try:
+            await self._begin(call, key)
+        finally:
+            self.in_flight_bytes -= size
+
+    def _find(self, key: str) -> _Stored:
+        try:
+            return self._objects[key]
+        except KeyError:
+            raise NoSuchKey("no such key", key=key) from None
+
+    def _listed(self, key: str) -> ListedObject:
+        info = self._objects[key].info
+        return ListedObject(key, info.size, info.etag, info.last_modified_ns)
+
+    def _part(self, upload_id: str, number: int, body: bytes) -> Part:
+        if upload_id not in self.uploads:
+            raise NoSuchUpload("gone")
+        self.uploads[upload_id][number] = body
+        return Part(number, hashlib.md5(body, usedforsecurity=False).hexdigest(), len(body))
+
+
+class Gate:
+    """Holds calls of one name back until it is opened."""
+
+    def __init__(self, call: str, key: str | None = None) -> None:
+        self._call = call
+        self._key = key
+        self.arrived = trio.Event()
+        self.opened = trio.Event()
+
+    async def __call__(self, call: str, key: str) -> None:
+        if call == self._call and self._key in (None, key):
+            self.arrived.set()
+            await self.opened.wait()
