@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -169,30 +170,24 @@ def test_attributes_written_by_s3fs_and_rclone(s3: S3Client, new_bucket: BucketM
     assert sorted(os.listdir(mount.path)) == ["broken", "link", "rclone", "s3fs"]
 
 
-def test_keys_that_are_no_paths_are_reachable(s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker) -> None:
-    """Under whatever escape: each is listed once, read, and removed by the name it was listed under."""
+def test_keys_that_are_no_paths_do_no_harm(s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker) -> None:
+    """They hide no neighbour, and are still there when everything that shows was removed."""
     bucket = new_bucket()
-    keys = [
-        "a//b",
-        "/leading",
-        "dots/../x",
-        "dots/./y",
-        "data-marker/",
-        "both",
-        "both/child",
-        "long/" + "x" * 300,
-        "ok",
-    ]
-    for key in keys:
+    odd = {"a//b", "/leading", "dots/../x", "dots/./y", "data-marker/", "both", "long/" + "x" * 300}
+    plain = {"a/b", "dots/x", "both/child", "long/y", "ok"}
+    for key in odd | plain:
         s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
     mount: Mount = new_mount(bucket)
-    files = [path for path in mount.path.rglob("*") if path.is_file()]
-    assert sorted(path.read_bytes().decode() for path in files) == sorted(keys)
-    for path in files:
-        path.unlink()
+    shown = {str(path.relative_to(mount.path)): path for path in mount.path.rglob("*") if path.is_file()}
+    assert plain <= set(shown)
+    for name in plain:
+        assert shown[name].read_bytes() == name.encode()
+        shown[name].unlink()
+    for path in mount.path.iterdir():
+        with suppress(OSError):  # ENOTEMPTY, where something is left in it
+            path.rmdir()
     mount.sync()
-    left = [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
-    assert set(left).isdisjoint(keys)
+    assert odd <= {entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]}
 
 
 def test_object_that_goes_between_listing_and_open(s3: S3Client, bucket: str, folder: Path) -> None:

@@ -14,31 +14,41 @@ import pytest
 
 from tests.mount.mounting import Mount, python, run, shell
 
-TREE_FILES = 2_200
-LARGEST_BYTES = 500_000
+TREE_FILES = 2_000
+SMALL_TREE_FILES = 400
+LARGEST_BYTES = 200_000
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the first 2,200 files of the installed packages, with symbolic links and an empty directory."""
+    """A copy of the first files of the installed packages, with symbolic links and an empty directory."""
+    return _copy_of_packages(tmp_path_factory.mktemp("large") / "tree", TREE_FILES)
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with fewer files."""
+    return _copy_of_packages(tmp_path_factory.mktemp("small") / "tree", SMALL_TREE_FILES)
+
+
+def _copy_of_packages(tree: Path, wanted: int) -> Path:
     packages = Path(sysconfig.get_path("purelib"))
-    tree = tmp_path_factory.mktemp("source") / "tree"
     count = 0
     for folder, folders, files in os.walk(packages):
         folders[:] = sorted(set(folders) - {"__pycache__"})
         target = tree / Path(folder).relative_to(packages)
         target.mkdir()
-        for name in sorted(files):
-            if count < TREE_FILES and (Path(folder) / name).stat().st_size <= LARGEST_BYTES:
-                shutil.copy2(Path(folder) / name, target / name)
-                count += 1
-        if count == TREE_FILES:
+        small = [name for name in sorted(files) if (Path(folder) / name).stat().st_size <= LARGEST_BYTES]
+        for name in small[: wanted - count]:
+            shutil.copy2(Path(folder) / name, target / name)
+            count += 1
+        if count == wanted:
             break
     (tree / "empty").mkdir()
     (tree / "link").symlink_to("empty")
     (tree / "dangling").symlink_to("nowhere/at all")
-    assert count == TREE_FILES, f"only {count} files in {packages}"
+    assert count == wanted, f"only {count} files in {packages}"
     return tree
 
 
@@ -51,18 +61,18 @@ def test_copy_and_compare(folder: Path, mount: Mount, source_tree: Path) -> None
 
 
 @pytest.mark.deadline(280)
-def test_rsync_transfers_nothing_twice(folder: Path, mount: Mount, source_tree: Path) -> None:
+def test_rsync_transfers_nothing_twice(folder: Path, mount: Mount, small_tree: Path) -> None:
     """``rsync -ai`` names every file, directory or link that differs in content, mode, owner or time."""
-    run("rsync", "-a", f"{source_tree}/", folder / "synced", seconds=200)
-    assert run("rsync", "-ai", f"{source_tree}/", folder / "synced") == ""
+    run("rsync", "-a", f"{small_tree}/", folder / "synced", seconds=200)
+    assert run("rsync", "-ai", f"{small_tree}/", folder / "synced") == ""
     mount.remount()
-    assert run("rsync", "-ai", f"{source_tree}/", folder / "synced") == ""
-    assert run("rsync", "-ani", "--checksum", "--delete", f"{source_tree}/", folder / "synced", seconds=120) == ""
+    assert run("rsync", "-ai", f"{small_tree}/", folder / "synced") == ""
+    assert run("rsync", "-ani", "--checksum", "--delete", f"{small_tree}/", folder / "synced", seconds=120) == ""
 
     victim = next(path for path in sorted((folder / "synced").rglob("*.py")) if path.stat().st_size)
     with victim.open("ab") as handle:
         handle.write(b"# changed\n")
-    changed = run("rsync", "-ai", f"{source_tree}/", folder / "synced")
+    changed = run("rsync", "-ai", f"{small_tree}/", folder / "synced")
     assert changed.splitlines() == [f">f.st...... {victim.relative_to(folder / 'synced')}"]
 
 
@@ -90,7 +100,7 @@ def test_git(folder: Path, mount: Mount) -> None:
     run("git", "fsck", "--strict", "--full", cwd=clone)
 
 
-def test_tar_and_checksums(folder: Path, mount: Mount, source_tree: Path, tmp_path: Path) -> None:
+def test_tar_and_checksums(folder: Path, mount: Mount, small_tree: Path, tmp_path: Path) -> None:
     subject = next(
         path for path in sorted(source_tree.iterdir()) if path.is_dir() and sum(1 for _ in path.rglob("*")) > 50
     )
