@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from spacesfs.client.credentials import Credentials
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+_SPACES = re.compile(" +")
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 MAX_PRESIGN_SECONDS = 604_800  # S3 API: X-Amz-Expires is at most a week
@@ -93,7 +95,7 @@ def presign(request: Signable, credentials: Credentials, region: str, when: date
 
 def canonical_request(method: str, path: str, query: Query, headers: Mapping[str, str], payload_hash: str) -> str:
     """Return the text whose hash is signed."""
-    lines = [f"{name}:{' '.join(value.split())}\n" for name, value in sorted(headers.items())]
+    lines = [f"{name}:{_SPACES.sub(' ', value.strip(' '))}\n" for name, value in sorted(headers.items())]
     return "\n".join((method, path, encode_query(query), "".join(lines), signed_names(headers), payload_hash))
 
 

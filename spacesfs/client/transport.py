@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ SEND_PIECE_BYTES = 256 * 1024  # the timeout counts from piece to piece, so a pi
 SLOWEST_BYTES_PER_SECOND = 64 * 1024  # what a line must do on average, else the call runs into its deadline
 KEEPALIVE_SECONDS = 15.0  # less than the servers' own idle limits, so that we seldom write into a closed connection
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SIGNED = {"content-md5", "content-type", "host", "range"}
 
 
@@ -172,7 +174,7 @@ class Transport:
         return httpx.Request(
             call.method,
             origin,
-            headers=headers,
+            headers=[(name.encode("ascii"), value.encode()) for name, value in headers.items()],
             stream=_BodyStream(call.body, traffic),
             # The target goes out as it is; httpx would resolve "." and ".." in the path of a URL.
             extensions={"target": target.encode("ascii"), "timeout": self._timeout},
@@ -265,8 +267,8 @@ class _BodyStream(httpx.AsyncByteStream):
 def _check_headers(call: Call) -> None:
     """Refuse what no header can carry; some values are the user's, or come from a server."""
     for name, value in call.headers.items():
-        if not (value.isascii() and value.isprintable()):
-            raise call.error(InvalidRequest, f"the value of {name} must be printable ASCII")
+        if _CONTROL.search(value) or value != value.strip(" "):
+            raise call.error(InvalidRequest, f"the value of {name} has control characters, or spaces at an end")
 
 
 async def _receive(call: Call, response: httpx.Response, traffic: _Traffic) -> Reply:

@@ -64,6 +64,8 @@ class ExtentSet:
 
     def within(self, start: int, end: int) -> list[Extent]:
         """Return the parts of ``[start, end)`` that are in the set."""
+        if start >= end:
+            return []
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end)
         return [Extent(max(start, self._starts[i]), min(end, self._ends[i])) for i in range(first, last)]

@@ -61,8 +61,10 @@ class UploadStore(Protocol):
     ) -> Part:
         """Copy one part from another object inside the Space."""
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
-        """End a multipart upload; return the object's ETag."""
+    async def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, tags: str | None = None
+    ) -> str:
+        """End a multipart upload, and tag the object; return its ETag."""
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Throw a multipart upload away."""
@@ -142,7 +144,7 @@ class Uploader:
             done = await self._send(key, upload_id, source, parts, base)
             if base is not None and any(part.is_copy for part in parts):
                 await self._check_base(base)
-            return await self._store.complete_upload(key, upload_id, done)
+            return await self._store.complete_upload(key, upload_id, done, tags=properties.tags)
         except BaseException:
             await self._abort(key, upload_id)
             raise

@@ -268,11 +268,11 @@ async def test_a_412_at_once_is_the_truth() -> None:
         assert server.requests[0].headers["if-match"] == "before"
 
 
-@pytest.mark.parametrize("value", ["é", "a\r\nx-amz-acl: public-read", "a\nb", "\x00", "\x7f"])
+@pytest.mark.parametrize("value", ["a\r\nx-amz-acl: public-read", "a\nb", "\x00", "\x7f", " a"])
 async def test_what_no_header_can_carry_is_refused_before_sending(value: str) -> None:
     async with scripted(STORED) as (client, server):
         bucket = client.bucket("bucket")
-        with pytest.raises(InvalidRequest, match="x-amz-meta-name must be printable ASCII"):
+        with pytest.raises(InvalidRequest, match="x-amz-meta-name has control characters"):
             await bucket.put("k", b"", ObjectProperties(metadata={"name": value}))
         with pytest.raises(InvalidRequest, match="content-type"):
             await bucket.create_upload("k", ObjectProperties(content_type=value))

@@ -104,6 +104,14 @@ async def test_properties_are_kept(bucket: Bucket, s3: S3Client) -> None:
     assert (await bucket.get_range("k", 0, memoryview(buffer))).properties == EVERYTHING
 
 
+async def test_metadata_beyond_ascii_outlives_a_rewrite(bucket: Bucket) -> None:
+    foreign = ObjectProperties(metadata={"note": "café ✓\u00a0\u2003two", "plain": "a"})
+    await bucket.put("k", b"x", foreign)
+    before = await bucket.head("k")
+    await bucket.copy("k", "k", source_etag=before.etag, replace=before.properties)
+    assert (await bucket.head("k")).properties.metadata == foreign.metadata
+
+
 async def test_acl_and_tags(bucket: Bucket) -> None:
     await bucket.put("k", b"x", ObjectProperties(acl="public-read", tags="a=b%20c&d="))
     assert await bucket.get_acl("k") == "public-read"
