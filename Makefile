@@ -1,7 +1,7 @@
 # On a bare machine every target first installs what it needs: see scripts/setup.
 BIN := .venv/bin
 
-.PHONY: demo test check lint types format lock setup
+.PHONY: demo test check lint types format docs lock setup
 .DEFAULT_GOAL := check
 
 demo:  ## mount an embedded S3 server: stays until Ctrl-C on a terminal, else a short tour
@@ -24,6 +24,10 @@ types: setup
 format: setup  ## repair what can be repaired
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: setup  ## the table of options in docs/configuration.md
+	$(BIN)/spacesfs config reference | \
+	sed -i -e '/^<!-- options/,/^<!-- end/{//!d}' -e '/^<!-- options/r /dev/stdin' docs/configuration.md
 
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 	--custom-compile-command 'make lock' pyproject.toml
