@@ -148,18 +148,21 @@ class Transport:
 
     async def _exchange(self, call: Call, payload_hash: str, traffic: _Traffic, parse: Callable[[Reply], T]) -> T:
         """Put one request on the wire and read its reply."""
-        request = self._request(call, payload_hash, traffic)
-        response = await self._http.send(request, stream=True)
+        body = _BodyStream(call.body, traffic)
         try:
-            traffic.status = response.status_code
-            reply = await _receive(call, response, traffic)
+            response = await self._http.send(self._request(call, payload_hash, body), stream=True)
+            try:
+                traffic.status = response.status_code
+                reply = await _receive(call, response, traffic)
+            finally:
+                await response.aclose()
         finally:
-            await response.aclose()
+            body.drop()
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
             raise self._refused(call, reply)
         return parse(reply)
 
-    def _request(self, call: Call, payload_hash: str, traffic: _Traffic) -> httpx.Request:
+    def _request(self, call: Call, payload_hash: str, body: _BodyStream) -> httpx.Request:
         """Sign a call as of now."""
         origin = self._origin(call.bucket)
         path = self._endpoint.path(call.bucket, call.key)
@@ -175,7 +178,7 @@ class Transport:
             call.method,
             origin,
             headers=[(name.encode("ascii"), value.encode()) for name, value in headers.items()],
-            stream=_BodyStream(call.body, traffic),
+            stream=body,
             # The target goes out as it is; httpx would resolve "." and ".." in the path of a URL.
             extensions={"target": target.encode("ascii"), "timeout": self._timeout},
         )
@@ -251,6 +254,10 @@ class _BodyStream(httpx.AsyncByteStream):
         self._body = memoryview(body).cast("B")
         self._traffic = traffic
         self._taken = 0
+
+    def drop(self) -> None:
+        """Let go of the bytes: httpx's requests and replies refer to each other and so outlive their use."""
+        self._body = memoryview(b"")
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
