@@ -27,6 +27,7 @@ def test_many_entries_made_by_another_client(s3: S3Client, bucket: str, mount: M
 
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(put, range(MANY)))
+    mount.remount()
     directory = mount.path / "theirs"
     names = [f"f{number:05d}" for number in range(MANY)]
     assert sorted(os.listdir(directory)) == names
