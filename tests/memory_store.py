@@ -171,7 +171,7 @@ class MemoryStore:
             raise InvalidRange("past the end", key=source_key)
         return self._part(upload_id, number, source.body[start:end])
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part], *, tags: str | None = None) -> str:
         """As `Bucket.complete_upload`."""
         await self._begin("complete_upload", key)
         if upload_id not in self.uploads:
@@ -180,7 +180,7 @@ class MemoryStore:
         assert [part.number for part in parts] == sorted(sent), "parts are completed in order, all of them"
         body = b"".join(sent[part.number] for part in parts)
         etag = f"{hashlib.md5(body, usedforsecurity=False).hexdigest()}-{len(parts)}"
-        return self.set(key, body, self._properties.pop(upload_id), etag=etag).etag
+        return self.set(key, body, _with(self._properties.pop(upload_id), tags=tags), etag=etag).etag
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """As `Bucket.abort_upload`."""

@@ -82,9 +82,10 @@ async def check_uploads(store: Store) -> None:
     upload = await store.create_upload("k", ObjectProperties(metadata={"x": "y"}))
     copied = await store.copy_part("k", upload, 1, "base", 0, 5 * MIB, source_etag="0" * 32)  # ignored, as it is there
     sent = await store.upload_part("k", upload, 2, b"end")
-    etag = await store.complete_upload("k", upload, [copied, sent])
+    etag = await store.complete_upload("k", upload, [copied, sent], tags="a=b")
     info = await store.head("k")
     assert (info.size, info.etag, info.properties.metadata) == (5 * MIB + 3, etag, {"x": "y"})
+    assert await store.get_tags("k") == "a=b"
     aborted = await store.create_upload("k")
     await store.abort_upload("k", aborted)
     with pytest.raises(NoSuchUpload):

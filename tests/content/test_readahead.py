@@ -74,7 +74,7 @@ def test_nothing_is_planned_twice_between_jumps(steps: list[tuple[int, int]]) ->
     ahead = ReadAhead(OPTIONS)
     planned = ExtentSet()
     position = 100 * MIB
-    ahead.observe(Extent(position, position + KIB))
+    ahead.observe(Extent(position - KIB, position))
     for shift, length in steps:
         start = position + shift * 128 * KIB
         read = Extent(start, start + length * 128 * KIB)
