@@ -65,7 +65,7 @@ class MemoryStore:
 
     # --- from outside: what another host does, at once
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return all keys in order."""
         return sorted(self._objects)
 
@@ -205,6 +205,7 @@ class MemoryStore:
         carried = _with(given, acl=acl or given.acl)
         self.set(target_key, source.body, carried, etag=source.info.etag)
         info = self._objects[target_key].info
+        await self.late_hook("copy", source_key)
         return CopyResult(info.etag, info.last_modified_ns)
 
     async def delete(self, key: str) -> None:
@@ -236,7 +237,7 @@ class MemoryStore:
         await self._begin("list_page", prefix)
         after = resume or ""
         names: dict[str, ListedObject | None] = {}
-        for key in filter(lambda key: key.startswith(prefix), self.keys()):
+        for key in filter(lambda key: key.startswith(prefix), self.names()):
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
             name = key[: cut + 1] if cut >= 0 else key
             if name > after:

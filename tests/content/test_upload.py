@@ -156,7 +156,7 @@ async def test_a_cancelled_upload_is_aborted(bench: Bench) -> None:
             scope.cancel()
     assert scope.cancelled_caught
     assert bench.store.count()["abort_upload"] == 1
-    assert bench.store.keys() == []
+    assert bench.store.names() == []
     assert bench.is_clean()
 
 
