@@ -22,6 +22,7 @@ from spacesfs.client.models import ObjectInfo
 DIRECTORY_TYPE = "application/x-directory"
 METADATA_LIMIT_BYTES = 2048  # S3 API, user-defined metadata: names and values together
 _NS = 10**9
+_MAX_XATTR_NAME_BYTES = 255  # XATTR_NAME_MAX of Linux
 _MAX_ID = 2**32 - 2
 _MAX_SECONDS = 2**33
 _PLAIN_XATTR = re.compile(r"user\.([a-z0-9-]+)")
@@ -110,6 +111,7 @@ def metadata_with(attributes: Attributes, metadata: Mapping[str, str]) -> dict[s
     written["mtime"] = _time_text(attributes.mtime_ns)
     written["ctime"] = _time_text(attributes.ctime_ns)
     written["atime"] = _time_text(attributes.atime_ns)
+    written.pop("rdev", None)
     if attributes.rdev:
         written["rdev"] = str(attributes.rdev)
     return written
@@ -123,8 +125,17 @@ def metadata_bytes(metadata: Mapping[str, str]) -> int:
 def read_xattrs(metadata: Mapping[str, str]) -> dict[str, bytes]:
     """Return the extended attributes in ``metadata``, names with their ``user.`` prefix."""
     found = {f"user.{name}": value.encode() for name, value in metadata.items() if name not in _OWN_NAMES}
-    found.update(_xattr_document(metadata))
+    found.update((name, value) for name, value in _xattr_document(metadata).items() if _is_xattr_name(name))
     return found
+
+
+def _is_xattr_name(name: str) -> bool:
+    """Say whether a name from a foreign document can be one here; others stay in the document, unseen."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return name.startswith("user.") and name != "user." and "\0" not in name and size <= _MAX_XATTR_NAME_BYTES
 
 
 def with_xattr(metadata: Mapping[str, str], name: str, value: bytes | None) -> dict[str, str]:

@@ -219,11 +219,14 @@ class Options(BaseSettings):
     file_mode: Mode = Field(default=0o644, description="Permissions of files that name none, in octal.")
     dir_mode: Mode = Field(default=0o755, description="Permissions of directories that name none, in octal.")
     allow_other: bool = Field(default=False, description="Let other users of this host use the mount.")
-    cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where contents are cached and staged.")
+    cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where files are while they are changed.")
     cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(
-        default=10 * GIB, description="Most disk space to use there."
+        default=10 * GIB, description="Most disk space to use there; the largest file that can be written."
     )
-    state_dir: Folder = Field(default_factory=default_state_dir, description="Where what must survive is kept.")
+    state_dir: Folder = Field(
+        default_factory=default_state_dir,
+        description="Where the mount keeps state, such as the log on a host without a system log.",
+    )
     memory: Annotated[Size, _at_least(16 * MIB)] = Field(
         default=128 * MIB, description="Most memory to use for contents."
     )

@@ -12,6 +12,8 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+import trio
+
 from spacesfs.attributes import Attributes, metadata_with
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectInfo
@@ -23,10 +25,9 @@ from spacesfs.openfiles import Opened, OpenFiles
 from spacesfs.pending.intents import Delete, Describe, Intent, Move, MoveTree, Publish, Put, RemoveMarker
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import PropertyKeeper
-from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, segment_of
-from spacesfs.tree.resolver import Resolver
+from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.view import View
 from spacesfs.xattrs import Xattrs
 
@@ -70,8 +71,7 @@ class DirectoryHandle:
     """One open of a directory: a snapshot of its names, so that positions stay good while it changes."""
 
     inode: Inode
-    listing: Listing
-    names: list[str]
+    entries: list[Entry]
 
 
 class FileSystem:
@@ -142,23 +142,26 @@ class FileSystem:
     async def opendir(self, number: int) -> int:
         """Take a snapshot of a directory; return its handle."""
         inode = self._table[number]
+        asked_at = trio.current_time()
         listing = await self._view.listing(inode.key)
         self._table.pin(inode)
         handle = self._next_directory
         self._next_directory += 1
-        self._directories[handle] = DirectoryHandle(inode, listing, self._resolver.entries(inode, listing))
+        self._directories[handle] = DirectoryHandle(inode, self._resolver.entries(inode, listing, asked_at))
         return handle
 
-    def entry(self, handle: int, position: int) -> tuple[str, Inode] | None:
-        """Return the entry at a position of a directory handle, or None past the end.
+    def entry(self, handle: int, position: int) -> tuple[str, Inode, int] | None:
+        """Return the first entry from a position of a directory handle on, and the next position; None past the end.
 
         The caller adds a look-up to the inode if the kernel takes it, and else gives it to ``drop_unused``.
         """
         directory = self._directory(handle)
-        if position >= len(directory.names):
-            return None
-        name = directory.names[position]
-        return name, self._resolver.entry(directory.inode, name, directory.listing)
+        for number in range(position, len(directory.entries)):
+            entry = directory.entries[number]
+            inode = self._resolver.entry(directory.inode, entry)
+            if inode is not None:
+                return entry.name, inode, number + 1
+        return None
 
     def drop_unused(self, inode: Inode) -> None:
         """The kernel did not take an entry."""
@@ -197,8 +200,9 @@ class FileSystem:
         if existing is not None:
             if flags & os.O_EXCL:
                 raise Exists
+            opened = await self.open(existing.number, flags)
             existing.lookups += 1
-            return await self.open(existing.number, flags), existing
+            return opened, existing
         key = check_key(directory.key + segment)
         attributes = self.names.new_attributes(directory, stat.S_IFREG | stat.S_IMODE(mode), caller.uid, caller.gid)
         replaces = await self.files.take_over(key)

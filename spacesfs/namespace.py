@@ -122,6 +122,9 @@ class Namespace:
         await self._keep(directory)
 
     async def _check_empty(self, inode: Inode) -> None:
+        marker = await self._view.marker(inode.key)
+        if marker is not None and marker.size:  # another program's data, under a key that ends in a slash
+            raise NotEmpty
         if any(self._files.is_ahead(child) for child in inode.children.values()):
             raise NotEmpty
         if not await self._view.is_empty(inode.key, self._files.is_doomed):
@@ -172,14 +175,16 @@ class Namespace:
         if replaced is not None:
             await self._files.keep(replaced)
             replaces = self._files.version_of(replaced)
-        if opened is not None and opened.file.base is None:  # nothing of it is in the Space: the new name costs nothing
-            opened.file.base = replaces
-            self._table.move(inode, target, name)
+        if opened is not None:
+            async with opened.file.lock:  # an upload under way is waited for: it goes to the old name
+                is_unsent = opened.file.base is None
+                if is_unsent:  # the new name costs nothing
+                    opened.file.base = replaces
+                    self._table.move(inode, target, name)
             if opened.file.has_written or not opened.handles:
                 await self._files.publish(opened)
-            return
-        if opened is not None:
-            await self._files.publish(opened)
+            if is_unsent:
+                return
         version = self._files.version_of(inode)
         if version is None:
             raise StaleFile

@@ -22,12 +22,13 @@ from spacesfs.pending.intents import Delete, Publish
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import Inode, InodeTable
+from spacesfs.tree.names import split_key
 from spacesfs.tree.view import View
 
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 1.0
-_LAST_RETRY_SECONDS = 60.0
+_MAX_DOUBLINGS = 6  # a retry at least every 64 seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +83,7 @@ class OpenFiles:
 
     def unpublished(self) -> list[Opened]:
         """Return what is not (wholly) in the Space: open and written to, or failed to go there."""
-        return [opened for opened in self._opened.values() if opened.file.is_dirty and opened.inode.is_linked]
+        return [opened for opened in self._opened.values() if opened.file.is_dirty and _is_wanted(opened.inode)]
 
     def is_ahead(self, inode: Inode) -> bool:
         """Say whether an inode has content here that is not in the Space."""
@@ -96,9 +97,7 @@ class OpenFiles:
 
     def is_doomed(self, key: str) -> bool:
         """Say whether a key was unlinked here and only waits for its last handle."""
-        return any(
-            opened.doomed and opened.file.base and opened.file.base.key == key for opened in self._opened.values()
-        )
+        return any(opened.doomed and opened.inode.key == key for opened in self._opened.values())
 
     def version_of(self, inode: Inode) -> ObjectVersion | None:
         """Return the version in the Space that an inode stands for."""
@@ -170,7 +169,7 @@ class OpenFiles:
         if handle.can_write and not opened.doomed:
             try:
                 await self.publish(opened)
-            except (FsError, SpacesError) as error:
+            except Exception as error:  # noqa: BLE001 - publish noted it, and nobody hears what release says
                 log.warning("%s is not in the Space yet: %s", opened.inode.key, error)
         await self._let_go(opened)
 
@@ -183,15 +182,18 @@ class OpenFiles:
             Conflict: Another host changed the object first; the content is kept beside it, under a conflict name.
             FsError, SpacesError: It did not work; the content stays in hand and is tried again.
         """
-        if not opened.file.is_dirty or not opened.inode.is_linked:
+        inode = opened.inode
+        if not opened.file.is_dirty or not _is_wanted(inode):
             return
+        if inode.is_displaced and inode.parent is not None and self._table.child(inode.parent, inode.name) is None:
+            self._table.move(inode, inode.parent, inode.name)  # another host removed it; what is written here counts
         try:
             await self._acknowledge(opened)
         except Conflict:
             await self._keep_beside(opened)
             raise
-        except (FsError, SpacesError) as error:
-            if opened.inode.is_linked:
+        except Exception as error:
+            if _is_wanted(inode):
                 self._note_failure(opened, error)
                 raise
 
@@ -207,11 +209,13 @@ class OpenFiles:
         try:
             await self._acknowledge(opened)
         except Conflict as error:
-            self._view.note_removed(opened.inode.key)
+            self._view.doubt(split_key(opened.inode.key)[0])
             raise Exists from error
 
     async def _acknowledge(self, opened: Opened) -> None:
         inode, file = opened.inode, opened.file
+        if inode.is_displaced:
+            raise Conflict
         sent: list[Attributes] = []
 
         async def properties() -> ObjectProperties:
@@ -221,6 +225,7 @@ class OpenFiles:
             return await self._properties.for_file(file.base, inode.name, inode.attributes)
 
         await self._scheduler.acknowledge(Publish(file, lambda: inode.key, properties))
+        inode.validated_at = trio.current_time()
         opened.dirty_since, opened.attempts, opened.error, opened.retry_at = None, 0, "", float("inf")
         if sent and sent[0] is not inode.attributes and not file.is_dirty:
             await self.save_attributes(inode)
@@ -233,7 +238,7 @@ class OpenFiles:
             for opened in [opened for opened in self._opened.values() if opened.retry_at <= now]:
                 try:
                     await self.publish(opened)
-                except (FsError, SpacesError) as error:
+                except Exception as error:  # noqa: BLE001 - publish noted it; the loop must live as long as the mount
                     log.info("%s is still not in the Space: %s", opened.inode.key, error)
                 await self._let_go(opened)
 
@@ -254,6 +259,7 @@ class OpenFiles:
     def rebase(self, inode: Inode, version: ObjectVersion) -> None:
         """The object of an inode has another key or version by now."""
         inode.version = version
+        inode.validated_at = trio.current_time()
         opened = self.of(inode)
         if opened is not None:
             opened.file.base = version
@@ -286,8 +292,9 @@ class OpenFiles:
     async def take_over(self, key: str) -> ObjectVersion | None:
         """Something new takes the key of an unlinked file that is still open; return the version it may overwrite."""
         for opened in list(self._opened.values()):
-            if opened.doomed and opened.file.base is not None and opened.file.base.key == key:
-                opened.doomed = False
+            if opened.doomed and opened.inode.key == key:
+                async with opened.file.lock:  # an upload under way decides whether there is anything to replace
+                    opened.doomed = False
                 await self.keep(opened.inode)
                 return opened.file.base
         return None
@@ -323,17 +330,16 @@ class OpenFiles:
     def _note_failure(self, opened: Opened, error: Exception) -> None:
         opened.attempts += 1
         opened.error = str(error)
-        delay_seconds = min(_FIRST_RETRY_SECONDS * 2 ** (opened.attempts - 1), _LAST_RETRY_SECONDS)
+        delay_seconds = _FIRST_RETRY_SECONDS * 2 ** min(opened.attempts - 1, _MAX_DOUBLINGS)
         opened.retry_at = trio.current_time() + delay_seconds
 
     async def _let_go(self, opened: Opened) -> None:
         """Free what nobody holds and nothing is left to do for."""
         if opened.handles:
             return
-        if not opened.inode.is_linked:
-            await self._delete_doomed(opened)
-        elif opened.file.is_dirty:
+        if opened.file.is_dirty and _is_wanted(opened.inode):
             return
+        await self._delete_doomed(opened)
         if not opened.handles:  # nobody opened it while the object was deleted
             self._discard(opened)
 
@@ -366,9 +372,14 @@ class OpenFiles:
         try:
             await opened.file.detach()
             self._table.move(inode, inode.parent, name)
-            self._view.note_removed(theirs)  # what is known of it is old; the next look-up asks
+            self._view.doubt(split_key(theirs)[0])  # what is known of theirs is old; the next look-up asks
             await self.publish(opened)
         except (FsError, SpacesError) as error:
             self._note_failure(opened, error)
             raise
         log.warning("%s was changed by another host; what was written here is kept as %s", theirs, inode.key)
+
+
+def _is_wanted(inode: Inode) -> bool:
+    """Say whether what is written to a file must reach the Space: only an unlink or a rename over it here ends that."""
+    return inode.is_linked or inode.is_displaced

@@ -66,8 +66,10 @@ class PropertyKeeper:
         carried = await self._executor.carried(marker) if marker else ObjectProperties(content_type=DIRECTORY_TYPE)
         changed = change(carried)
         _check_size(changed)
-        if changed != carried or marker is None:
-            await self._scheduler.acknowledge(Put(key, b"", changed, is_new=False))
+        if marker is None:
+            await self._scheduler.acknowledge(Put(key, b"", changed, is_new=True))
+        elif changed != carried:  # not a new empty object: other programs put data under keys that end in a slash
+            await self._scheduler.acknowledge(Describe(ObjectVersion(key, marker.etag, marker.size), changed))
 
 
 def _check_size(properties: ObjectProperties) -> None:

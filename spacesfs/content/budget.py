@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
@@ -33,6 +33,20 @@ class ByteBudget:
     def has_room(self, size_bytes: int) -> bool:
         """Say whether ``size_bytes`` could be had at once, without overtaking anybody."""
         return not self._waiting and self.used_bytes + size_bytes <= self.limit_bytes
+
+    def try_reserve(self, size_bytes: int) -> AbstractAsyncContextManager[None] | None:
+        """Take ``size_bytes`` if they can be had at once; return the block that holds them until it ends, or None."""
+        if not self.has_room(size_bytes):
+            return None
+        self.used_bytes += size_bytes
+        return self._held(size_bytes)
+
+    @asynccontextmanager
+    async def _held(self, size_bytes: int) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self._release(size_bytes)
 
     async def _acquire(self, size_bytes: int) -> None:
         if self.has_room(size_bytes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
@@ -103,8 +103,10 @@ class OpenFile:
             self._stage().truncate(0)
             self.is_dirty = True
 
-    async def commit(self, key: str, properties: ObjectProperties) -> ObjectVersion:
-        """Store the content under ``key`` and make that the base version; a clean file is left as it is.
+    async def commit(self, key_now: Callable[[], str], properties: ObjectProperties) -> ObjectVersion:
+        """Store the content and make that the base version; a clean file is left as it is.
+
+        ``key_now`` is asked once the lock is held: whoever renames a file that is not in the Space holds it too.
 
         Raises:
             Conflict: Somebody else changed the object since it was opened, or was first to create it.
@@ -112,7 +114,7 @@ class OpenFile:
         async with self.lock:
             if not self.is_dirty and self.base is not None:
                 return self.base
-            staged = self._stage()
+            key, staged = key_now(), self._stage()
             is_new = await self._check_base()
             try:
                 etag = await self._upload(key, staged, properties, is_new=is_new)
@@ -201,11 +203,12 @@ class OpenFile:
     async def _upload(self, key: str, staged: StagedFile, properties: ObjectProperties, *, is_new: bool) -> str:
         if staged.size <= SINGLE_PUT_BYTES:
             return await self._uploader.put_small(key, self, staged.size, properties, is_new=is_new)
+        base = None if is_new else self.base
         if is_new:  # completing a multipart upload knows no condition
             await self._check_free(key)
         # Past the clean bytes of the base version everything is present, so what is copied is what is absent or clean.
-        parts = plan_parts(staged.size, staged.dirty, self.base.size if self.base is not None else 0)
-        return await self._uploader.put_parts(key, self, parts, properties, self.base)
+        parts = plan_parts(staged.size, staged.dirty, base.size if base is not None else 0)
+        return await self._uploader.put_parts(key, self, parts, properties, base)
 
     async def _read_staged(
         self, staged: StagedFile, reader: FileReader, base: ObjectVersion | None, extent: Extent

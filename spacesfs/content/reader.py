@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
 from spacesfs.cache.pages import PAGE_BYTES, PageCache, PageKey
-from spacesfs.client.errors import InvalidRange, NoSuchKey, PreconditionFailed, SpacesError
+from spacesfs.client.errors import InvalidRange, NoSuchKey, PreconditionFailed
 from spacesfs.client.models import ObjectInfo, ObjectVersion
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
@@ -34,7 +35,7 @@ class _Fetch:
     """A run of pages on its way."""
 
     done: trio.Event
-    error: SpacesError | StaleFile | None = None
+    error: Exception | None = None
 
 
 class PageReader:
@@ -64,9 +65,10 @@ class PageReader:
         """Start to fetch what is missing of an extent, as far as there is memory to spare."""
         extent = Extent(extent.start, min(extent.end, version.size))
         for run in self._missing_runs(version, extent):
-            if not self._budget.has_room(run.length):
+            permit = self._budget.try_reserve(run.length)
+            if permit is None:
                 return
-            self._start(version, run)
+            self._start(version, run, permit)
 
     async def _page(self, version: ObjectVersion, index: int, wanted: Extent) -> memoryview:
         key = PageKey(version.key, version.etag, index)
@@ -74,7 +76,7 @@ class PageReader:
             fetch = self._fetches.get(key)
             if fetch is None:
                 for run in self._missing_runs(version, Extent(index * PAGE_BYTES, wanted.end)):
-                    self._start(version, run)
+                    self._start(version, run, self._budget.reserve(run.length))
                 fetch = self._fetches[key]
             await fetch.done.wait()
             if fetch.error is not None:
@@ -95,7 +97,7 @@ class PageReader:
                 runs.append(Extent(start, end))
         return runs
 
-    def _start(self, version: ObjectVersion, run: Extent) -> None:
+    def _start(self, version: ObjectVersion, run: Extent, permit: AbstractAsyncContextManager[None]) -> None:
         """Register a fetch and let it run; no await in between, so nobody else starts the same one."""
         fetch = _Fetch(trio.Event())
         keys = [
@@ -107,9 +109,9 @@ class PageReader:
 
         async def run_fetch() -> None:
             try:
-                async with self._budget.reserve(run.length):
+                async with permit:
                     await self._fetch(version, run, keys)
-            except (SpacesError, StaleFile) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
                 fetch.error = error
             finally:
                 for key in keys:

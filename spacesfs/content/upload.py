@@ -61,9 +61,7 @@ class UploadStore(Protocol):
     ) -> Part:
         """Copy one part from another object inside the Space."""
 
-    async def complete_upload(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, tags: str | None = None
-    ) -> str:
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part], *, tags: str | None = None) -> str:
         """End a multipart upload, and tag the object; return its ETag."""
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
@@ -135,14 +133,14 @@ class Uploader:
         """Store a file by a multipart upload; return the ETag. A failed upload is aborted.
 
         Raises:
-            PreconditionFailed: The base version was replaced while its bytes were copied.
+            PreconditionFailed: The base version was replaced meanwhile.
         """
         if parts[-1].extent.end > MAX_OBJECT_BYTES:
             raise FileTooBig
         upload_id = await self._store.create_upload(key, properties)
         try:
             done = await self._send(key, upload_id, source, parts, base)
-            if base is not None and any(part.is_copy for part in parts):
+            if base is not None:
                 await self._check_base(base)
             return await self._store.complete_upload(key, upload_id, done, tags=properties.tags)
         except BaseException:
@@ -178,10 +176,10 @@ class Uploader:
         return [done[number] for number in sorted(done)]
 
     async def _check_base(self, base: ObjectVersion) -> None:
-        """The engine behind Spaces ignores conditions on a part copy, so the base is compared after the last one."""
+        """The engine behind Spaces ignores conditions on part copies and on completion: compare just before the end."""
         now = await self._store.head(base.key)
         if now.etag != base.etag:
-            message = f"{base.key} was replaced while it was copied from"
+            message = f"{base.key} was replaced during the upload"
             raise PreconditionFailed(message, key=base.key)
 
     async def _abort(self, key: str, upload_id: str) -> None:

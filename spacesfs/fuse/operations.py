@@ -142,8 +142,7 @@ class Operations(pyfuse3.Operations):
         """Send entries with their attributes, as many as the reply takes."""
         position = start_id
         while (entry := self._fs.entry(fh, position)) is not None:
-            name, inode = entry
-            position += 1
+            name, inode, position = entry
             if not pyfuse3.readdir_reply(token, FileNameT(name.encode()), self._entry(inode), position):
                 self._fs.drop_unused(inode)
                 return

@@ -237,6 +237,7 @@ async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[
         ) from error
     if recovered:
         log.warning("%s", recovered)
+    is_ending = False
     try:
         await nursery.start(serve_control, control_socket_path(config.mountpoint), mount)
         nursery.start_soon(mount.filesystem.files.retry_failed)
@@ -248,8 +249,13 @@ async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[
             notify("STOPPING=1\nSTATUS=bringing the last changes to the Space")
             await _drain(mount)
             serving.cancel_scope.cancel()
+        is_ending = True
+    except LeftBehind:
+        is_ending = True
+        raise
     finally:
-        pyfuse3.close(unmount=True)
+        # After a crash the dead mount stays: programs get errors, where an empty directory would say "all is deleted".
+        pyfuse3.close(unmount=is_ending)
 
 
 def _mount_options(mount: Mount) -> set[str]:

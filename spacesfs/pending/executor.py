@@ -98,7 +98,7 @@ class Executor:
 
     async def _publish(self, publish: Publish) -> ObjectInfo:
         properties = await publish.properties()
-        return _stored(await publish.file.commit(publish.key(), properties), properties)
+        return _stored(await publish.file.commit(publish.key, properties), properties)
 
     async def _put(self, put: Put) -> ObjectInfo:
         try:

@@ -18,12 +18,14 @@ class Inode:
             directory without a marker.
         attributes: As last known.
         validated_at: When the Space was last asked, in seconds of trio's clock; minus infinity for never.
+        is_displaced: True once another host's change took the name, so that what is written here must not be dropped.
         is_kind_known: False while only a listing told of the file; if it turns out a symlink, that is a new inode.
     """
 
     __slots__ = (
         "attributes",
         "children",
+        "is_displaced",
         "is_kind_known",
         "lookups",
         "name",
@@ -44,6 +46,7 @@ class Inode:
         self.lookups = 0
         self.pins = 0
         self.validated_at = float("-inf")
+        self.is_displaced = False
         self.is_kind_known = True
 
     @property
@@ -87,8 +90,8 @@ class InodeTable:
         return parent.children.get(name)
 
     def add(self, parent: Inode, name: str, attributes: Attributes) -> Inode:
-        """Bind a name to a new inode; an inode that had the name is unlinked."""
-        self.unlink(parent, name)
+        """Bind a name to a new inode; an inode that had the name is displaced."""
+        self.displace(parent, name)
         inode = Inode(self._next_number, name, attributes, parent=parent)
         self._next_number += 1
         self._by_number[inode.number] = inode
@@ -101,13 +104,21 @@ class InodeTable:
         if inode is not None:
             self._reap(inode)
 
+    def displace(self, parent: Inode, name: str) -> None:
+        """Another host changed or removed what a name stood for."""
+        inode = parent.children.get(name)
+        if inode is not None:
+            inode.is_displaced = True
+            self.unlink(parent, name)
+
     def move(self, inode: Inode, parent: Inode, name: str) -> None:
         """Give an inode another name; an inode that had it is unlinked."""
         old_parent = inode.parent
         assert old_parent is not None, "the root has no other name"
         self.unlink(parent, name)
-        old_parent.children.pop(inode.name, None)
-        inode.parent, inode.name = parent, name
+        if inode.is_linked:
+            del old_parent.children[inode.name]
+        inode.parent, inode.name, inode.is_displaced = parent, name, False
         parent.children[name] = inode
         self._reap(old_parent)
 

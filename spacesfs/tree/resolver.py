@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
-from spacesfs.client.models import ObjectVersion
+from spacesfs.client.models import ListedObject, ObjectVersion
 from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
@@ -31,6 +32,19 @@ class Local(Protocol):
         """Return the version that an inode stands for."""
 
 
+@dataclass(slots=True)
+class Entry:
+    """One name in a snapshot of a directory.
+
+    ``listed`` is None for a directory, and for a file that only this mount had then (``is_local``).
+    """
+
+    name: str
+    listed: ListedObject | None
+    asked_at: float
+    is_local: bool = False
+
+
 class Resolver:
     """Binds names to inodes. One inode has one foreign version: another version is another inode."""
 
@@ -42,20 +56,22 @@ class Resolver:
 
     async def find(self, directory: Inode, name: str) -> Inode | None:
         """Return the inode of a name, or None if there is no such name."""
-        inode = self._table.child(directory, name)
-        if inode is not None and self._local.is_ahead(inode):
-            return inode
         if not directory.attributes.is_directory:
             raise NotDirectory
-        prefix = directory.key
-        check_key(prefix + name)
-        found = None if self._local.is_doomed(prefix + name) else await self._view.find(prefix, name)
+        while True:
+            inode = self._table.child(directory, name)
+            if inode is not None and self._local.is_ahead(inode):
+                return inode
+            before = self._local.version_of(inode) if inode is not None else None
+            prefix = directory.key
+            key = check_key(prefix + name)
+            found = None if self._local.is_doomed(key) else await self._view.find(prefix, name)
+            now = self._table.child(directory, name)
+            if now is inode and (now is None or self._local.version_of(now) == before) and directory.key == prefix:
+                break  # else it changed here while the Space was asked, and the answer is older
         if found is not None:
             return self.bind(directory, name, found)
-        inode = self._table.child(directory, name)
-        if inode is not None and self._local.is_ahead(inode):  # created while the Space was asked
-            return inode
-        self._table.unlink(directory, name)
+        self._table.displace(directory, name)
         return None
 
     async def get(self, directory: Inode, name: str) -> Inode:
@@ -87,26 +103,33 @@ class Resolver:
             return  # changed or renamed here meanwhile: what was heard is old
         if info is not None and expected is not None and info.etag == expected.etag:
             self._update(inode, self._view.found(info))
-        elif not self._local.is_open(inode):
-            self._table.unlink(inode.parent, inode.name)
-            raise NotFound if info is None else StaleFile
         else:
-            self._table.unlink(inode.parent, inode.name)
-            raise StaleFile
+            self._table.displace(inode.parent, inode.name)
+            raise NotFound if info is None and not self._local.is_open(inode) else StaleFile
 
-    def entries(self, directory: Inode, listing: Listing) -> list[str]:
-        """Return the names in a directory, in order."""
+    def entries(self, directory: Inode, listing: Listing, asked_at: float) -> list[Entry]:
+        """Return a snapshot of a directory, in the order of names; ``asked_at`` is when the listing was asked for."""
         prefix = directory.key
-        names = {name for name in listing.objects if not self._local.is_doomed(prefix + name)} | listing.directories
-        names.update(name for name, child in directory.children.items() if self._local.is_ahead(child))
-        return sorted(names)
+        entries = {name: Entry(name, listed, asked_at) for name, listed in listing.objects.items()}
+        entries.update((name, Entry(name, None, asked_at)) for name in listing.directories)
+        for name, child in directory.children.items():
+            if self._local.is_ahead(child):
+                entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
+        return sorted(
+            (entry for entry in entries.values() if entry.is_local or not self._local.is_doomed(prefix + entry.name)),
+            key=lambda entry: entry.name,
+        )
 
-    def entry(self, directory: Inode, name: str, listing: Listing) -> Inode:
-        """Return the inode of an entry of a directory, without asking the Space."""
-        inode = self._table.child(directory, name)
-        if inode is not None and self._local.is_ahead(inode):
+    def entry(self, directory: Inode, entry: Entry) -> Inode | None:
+        """Return the inode of an entry of a snapshot without asking the Space; None if it is known to be gone."""
+        inode = self._table.child(directory, entry.name)
+        if inode is not None and (self._local.is_ahead(inode) or inode.validated_at > entry.asked_at):
+            return inode  # known better than by the listing
+        if entry.is_local or self._local.is_doomed(directory.key + entry.name):
             return inode
-        return self.bind(directory, name, self._view.glance(directory.key, name, listing))
+        if entry.listed is not None:
+            return self.bind(directory, entry.name, self._view.glance_at_file(entry.listed))
+        return self.bind(directory, entry.name, self._view.glance_at_directory(f"{directory.key}{entry.name}/"))
 
     def bind(self, directory: Inode, name: str, found: Found) -> Inode:
         """Return the inode for what was found behind a name; a new one if that is another thing than before."""

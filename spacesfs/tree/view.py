@@ -50,6 +50,7 @@ class View:
         self._store = store
         self._defaults = defaults
         self._mounted_ns = mounted_ns
+        self._changes = 0  # an answer is remembered only if nothing changed here while the Space was asked
         self._listings: ListingCache[Listing] = ListingCache(ttl_seconds)
         self._objects = ObjectCache()
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
@@ -79,15 +80,14 @@ class View:
                 self._listings.store(load, listing)
         return listing
 
-    def glance(self, prefix: str, name: str, listing: Listing) -> Found:
-        """Return what is known without asking of an entry of a listing."""
-        listed = listing.objects.get(name)
-        if listed is None:
-            marker = self._markers.get(f"{prefix}{name}/")
-            attributes = (
-                attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
-            )
-            return Found(attributes, None, is_described=f"{prefix}{name}/" in self._markers)
+    def glance_at_directory(self, key: str) -> Found:
+        """Return what is known of a listed directory without asking."""
+        marker = self._markers.get(key)
+        attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
+        return Found(attributes, None, is_described=key in self._markers)
+
+    def glance_at_file(self, listed: ListedObject) -> Found:
+        """Return what is known of a listed file without asking."""
         info = self._objects.get(listed)
         if info is not None:
             return self.found(info)
@@ -98,8 +98,12 @@ class View:
         """Ask the Space for an object; None if there is none. Remembers the answer."""
         before = self._objects.latest(key)
         try:
-            info = await self._store.head(key)
+            info: ObjectInfo | None = await self._store.head(key)
         except NoSuchKey:
+            info = None
+        if self._objects.latest(key) is not before:
+            return self._objects.latest(key)  # changed here while the Space was asked: the answer is older
+        if info is None:
             self.note_removed(key)
             return None
         if before and before.etag == info.etag and before.properties.metadata == info.properties.metadata:
@@ -128,11 +132,13 @@ class View:
         """Return the object that a directory has of its own, if any."""
         if key in self._markers:
             return self._markers.get(key)
+        changes = self._changes
         try:
             marker = await self._store.head(key)
         except NoSuchKey:
             marker = None
-        self._markers[key] = marker
+        if self._changes == changes:
+            self._markers[key] = marker
         return marker
 
     async def is_empty(self, key: str, is_ignored: Callable[[str], bool]) -> bool:
@@ -152,6 +158,7 @@ class View:
 
     def note_stored(self, info: ObjectInfo) -> None:
         """An object was stored by this mount."""
+        self._changes += 1
         self._absent.pop(info.key.rstrip("/"), None)
         if info.key.endswith("/"):
             self._markers[info.key] = info
@@ -173,6 +180,8 @@ class View:
 
     def note_removed(self, key: str) -> None:
         """An object was removed by this mount, or found to be gone."""
+        self._changes += 1
+        self._absent.pop(key.rstrip("/"), None)
         prefix, name = split_key(key)
         listing = self._listings.changed(prefix)
         if key.endswith("/"):
@@ -187,6 +196,7 @@ class View:
 
     def note_tree_moved(self, source: str, target: str) -> None:
         """All keys under ``source`` were moved under ``target``."""
+        self._changes += 1
         for key in (source, target):
             self._listings.forget(key)
             self._listings.changed(split_key(key)[0])
@@ -201,11 +211,13 @@ class View:
     def doubt(self, prefix: str) -> None:
         """Something went wrong in a directory: what is remembered of it may be untrue."""
         self._listings.forget(prefix)
+        self._absent.clear()
 
     async def _probe(self, key: str) -> Found | None:
         """Ask for a file and for a directory of one name at once; the directory shadows the file."""
         if key in self._absent:
             return None
+        changes = self._changes
         info: ObjectInfo | None = None
         below: ListPage | None = None
 
@@ -224,7 +236,8 @@ class View:
             return await self.directory(key + "/")
         if info is not None:
             return self.found(info)
-        self._absent[key] = None
+        if self._changes == changes:
+            self._absent[key] = None
         return None
 
     def found(self, info: ObjectInfo) -> Found:
