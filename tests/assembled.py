@@ -1,0 +1,186 @@
+"""A mount without the kernel: all parts of the file system over a real server, every call seen and, if wanted, held."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from spacesfs.attributes import AttributeDefaults
+from spacesfs.cache.pages import PageCache
+from spacesfs.client.call import Call, Reply
+from spacesfs.client.client import Bucket
+from spacesfs.client.credentials import Credentials
+from spacesfs.client.endpoint import resolve_endpoint
+from spacesfs.client.transport import ClientOptions, Transport
+from spacesfs.content.budget import ByteBudget
+from spacesfs.content.file import FileFactory
+from spacesfs.content.readahead import ReadAheadOptions
+from spacesfs.content.reader import PageReader
+from spacesfs.content.staging import StagingArea
+from spacesfs.content.upload import Uploader
+from spacesfs.filesystem import Caller, FileSystem, note_confirmed
+from spacesfs.openfiles import OpenFiles
+from spacesfs.pending.executor import Executor
+from spacesfs.pending.scheduler import Scheduler
+from spacesfs.properties import PropertyKeeper
+from spacesfs.tree.inodes import ROOT_NUMBER, InodeTable
+from spacesfs.tree.resolver import Resolver
+from spacesfs.tree.view import View
+from tests.servers.rgw import RadosGateway
+
+T = TypeVar("T")
+Hook = Callable[[Call], Awaitable[None]]
+
+ME = Caller(1000, 1000)
+MEMORY_BYTES = 64 << 20
+STAGING_BYTES = 256 << 20
+
+
+async def pass_on(call: Call) -> None:
+    """Hold nothing."""
+
+
+class WatchedTransport(Transport):
+    """The way to a real server, with somebody at the gate.
+
+    Attributes:
+        calls: All calls so far, in order.
+        before: Awaited before a call goes out; may wait or raise instead of the server.
+        after: Awaited when the reply is there, before the caller has it.
+    """
+
+    calls: list[Call]
+    before: Hook
+    after: Hook
+
+    async def send(self, call: Call, parse: Callable[[Reply], T]) -> T:
+        """Send a call."""
+        self.calls.append(call)
+        await self.before(call)
+        result = await super().send(call, parse)
+        await self.after(call)
+        return result
+
+
+def watched_transport(rgw: RadosGateway) -> WatchedTransport:
+    """Return the way to the server under the key that owns the test buckets."""
+    endpoint, credentials = resolve_endpoint(None, rgw.endpoint), Credentials(rgw.access_key, rgw.secret_key)
+    transport = WatchedTransport(endpoint, credentials, ClientOptions(), None)
+    transport.calls, transport.before, transport.after = [], pass_on, pass_on
+    return transport
+
+
+class Hold:
+    """Holds the first call of an operation until ``opened``; later ones pass."""
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+        self.arrived = trio.Event()
+        self.opened = trio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        if call.operation == self._operation and not self.arrived.is_set():
+            self.arrived.set()
+            await self.opened.wait()
+
+
+@dataclass(slots=True)
+class Host:
+    """One host's mount of a bucket, and short words for what a program does in it."""
+
+    fs: FileSystem
+    table: InodeTable
+    staging: StagingArea
+    budget: ByteBudget
+    wire: WatchedTransport
+
+    async def create(self, name: str, data: bytes = b"", flags: int = 0, parent: int = ROOT_NUMBER) -> int:
+        """Create a file, write to it, and leave it open."""
+        handle, _ = await self.fs.create(parent, name.encode(), 0o644, flags | 2, ME)
+        if data:
+            await self.fs.files.write(handle, 0, data)
+        return handle
+
+    async def open(self, name: str, flags: int = 2, parent: int = ROOT_NUMBER) -> int:
+        """Open an existing file."""
+        inode = await self.fs.lookup(parent, name.encode())
+        return await self.fs.open(inode.number, flags)
+
+    async def close(self, handle: int) -> None:
+        """Close the only descriptor of a handle, as the kernel does it: flush, then release whatever flush said."""
+        try:
+            await self.fs.files.flush(handle)
+        finally:
+            await self.fs.files.release(handle)
+
+    async def write(self, name: str, data: bytes, parent: int = ROOT_NUMBER) -> None:
+        """Create, write, close."""
+        await self.close(await self.create(name, data, parent=parent))
+
+    async def read(self, name: str, parent: int = ROOT_NUMBER) -> bytes:
+        """Open, read all, close."""
+        handle = await self.open(name, 0, parent)
+        try:
+            return bytes(await self.fs.read(handle, 0, 1 << 30))
+        finally:
+            await self.close(handle)
+
+    async def names(self, number: int = ROOT_NUMBER) -> list[str]:
+        """List a directory."""
+        handle = await self.fs.opendir(number)
+        found = [name for name, _ in self.entries(handle)]
+        self.fs.releasedir(handle)
+        return found
+
+    def entries(self, handle: int) -> list[tuple[str, int]]:
+        """Return the names in an open directory with their modes."""
+        found: list[tuple[str, int]] = []
+        position = 0
+        while (entry := self.fs.entry(handle, position)) is not None:
+            name, inode, position = entry
+            found.append((name, inode.attributes.mode))
+            self.fs.drop_unused(inode)
+        return found
+
+    def sent(self) -> Counter[str]:
+        """Return how often each operation was called since the last time."""
+        operations = Counter(call.operation for call in self.wire.calls)
+        self.wire.calls.clear()
+        return operations
+
+
+@asynccontextmanager
+async def assemble(
+    rgw: RadosGateway, bucket_name: str, staging_directory: Path, *, ttl_seconds: float = 60.0
+) -> AsyncIterator[Host]:
+    """Join the parts of a mount as `spacesfs.fuse.session` does; nothing of it may be left running or open after."""
+    wire = watched_transport(rgw)
+    bucket = Bucket(wire, bucket_name)
+    defaults = AttributeDefaults(1000, 1000, 0o644, 0o755)
+    view = View(bucket, defaults, ttl_seconds, time.time_ns())
+    budget = ByteBudget(MEMORY_BYTES // 2)
+    staging = StagingArea(staging_directory, STAGING_BYTES)
+    executor = Executor(bucket)
+    scheduler = Scheduler(executor, lambda intent, stored: note_confirmed(view, intent, stored))
+    properties = PropertyKeeper(view, executor, scheduler)
+    async with trio.open_nursery() as nursery:
+        reader = PageReader(bucket, PageCache(MEMORY_BYTES // 2), budget, nursery.start_soon)
+        content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, ReadAheadOptions())
+        table = InodeTable("", defaults.for_directory(time.time_ns()))
+        files = OpenFiles(content, table, view, scheduler, properties)
+        resolver = Resolver(table, view, files, ttl_seconds)
+        fs = FileSystem(table, view, resolver, files, scheduler, properties, reader)
+        nursery.start_soon(files.retry_failed)
+        try:
+            yield Host(fs, table, staging, budget, wire)
+            table.check_invariants()
+        finally:
+            nursery.cancel_scope.cancel()
+    await wire.close()
