@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 from spacesfs.client.models import ObjectInfo
 
 DIRECTORY_TYPE = "application/x-directory"
+MAX_TARGET_BYTES = 4095  # PATH_MAX of Linux, without the closing NUL
 METADATA_LIMIT_BYTES = 2048  # S3 API, user-defined metadata: names and values together
 _NS = 10**9
 _MAX_XATTR_NAME_BYTES = 255  # XATTR_NAME_MAX of Linux
@@ -91,8 +92,11 @@ def attributes_of(info: ObjectInfo, defaults: AttributeDefaults) -> Attributes:
     plain = defaults.for_directory(info.last_modified_ns) if is_marker else defaults.for_file(info.last_modified_ns)
     metadata = info.properties.metadata
     mtime_ns = _time_ns(metadata.get("mtime"), plain.mtime_ns)
+    mode = _mode(metadata.get("mode"), plain.mode, is_directory=is_marker)
+    if stat.S_ISLNK(mode) and not 0 < info.size <= MAX_TARGET_BYTES:
+        mode = plain.mode  # no link has such a target
     return Attributes(
-        mode=_mode(metadata.get("mode"), plain.mode, is_directory=is_marker),
+        mode=mode,
         uid=_number(metadata.get("uid"), plain.uid, _MAX_ID),
         gid=_number(metadata.get("gid"), plain.gid, _MAX_ID),
         mtime_ns=mtime_ns,

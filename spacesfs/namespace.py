@@ -198,12 +198,12 @@ class Namespace:
         if target is inode or any(ancestor is inode for ancestor in _ancestors(target)):
             raise InvalidCall
         old_prefix, new_prefix = inode.key, check_key(f"{target.key}{name}/")
-        inside = [child for child in walk(inode) if not child.attributes.is_directory]
+        inside = self._files.below(old_prefix)
         with self._files.moving(inside):
             await self._scheduler.acknowledge(MoveTree(old_prefix, new_prefix))
-            for child in walk(inode):
+            for child in {*walk(inode), *inside}:
                 version = self._files.version_of(child)
-                if version is not None:
+                if version is not None and version.key.startswith(old_prefix):
                     moved = ObjectVersion(new_prefix + version.key.removeprefix(old_prefix), version.etag, version.size)
                     self._files.rebase(child, moved)
         self._table.move(inode, target, name)

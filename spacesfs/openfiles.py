@@ -264,6 +264,12 @@ class OpenFiles:
         if opened is not None:
             opened.file.base = version
 
+    def below(self, prefix: str) -> list[Inode]:
+        """Return the files in hand whose objects are under a prefix; also those that have lost their names."""
+        return [
+            o.inode for o in self._opened.values() if o.file.base is not None and o.file.base.key.startswith(prefix)
+        ]
+
     @contextmanager
     def moving(self, inodes: Iterable[Inode]) -> Iterator[None]:
         """Keep the readers of open files waiting, who miss an object that is getting another key."""

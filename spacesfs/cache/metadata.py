@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -125,6 +125,14 @@ class ObjectCache:
     def forget(self, key: str) -> None:
         """Drop what is known of a key."""
         self._infos.pop(key, None)
+
+
+def is_unchanged(before: ObjectInfo, now: ObjectInfo) -> bool:
+    """Say whether a new description tells of nothing that a remembered one does not know."""
+    told = replace(before.properties, acl=None, tags=None)
+    return (
+        before.etag == now.etag and told == now.properties and _same_time(before.last_modified_ns, now.last_modified_ns)
+    )
 
 
 def _same_time(described_ns: int, listed_ns: int) -> bool:

@@ -14,7 +14,7 @@ from spacesfs.client.xmltree import Malformed
 METADATA_PREFIX = "x-amz-meta-"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 
-_METADATA_NAME = re.compile(r"[a-z0-9-]+")  # the engine turns "_" into "-" and upper case into lower
+_METADATA_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, token; the engine makes "_" of other tools "-"
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _SECOND_NS = 1_000_000_000
 
@@ -37,7 +37,7 @@ def properties_to_headers(properties: ObjectProperties) -> dict[str, str]:
     }
     for name, value in properties.metadata.items():
         if not _METADATA_NAME.fullmatch(name):
-            raise ValueError(f"metadata name {name!r} must be lower-case letters, digits and dashes")
+            raise ValueError(f"metadata name {name!r} must be lower case, and what a header name can hold")
         headers[METADATA_PREFIX + name] = value
     return {name: value for name, value in headers.items() if value is not None}
 

@@ -8,7 +8,7 @@ with version 1; if that does not advance either, the listing fails: a silent end
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from spacesfs.client.bucket import BucketCalls
@@ -83,7 +83,7 @@ class ListingCalls(BucketCalls):
                     return page
         raise BadReply(f"ListObjects {self.name!r}: the listing does not get past {start.after!r}")
 
-    async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncIterator[ListPage]:
+    async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
         """Return all pages of the names that begin with ``prefix``; raises as `list_page`."""
         resume: str | None = None
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
@@ -17,6 +18,7 @@ from spacesfs.content.staging import StagedFile, StagingArea
 from spacesfs.content.upload import SINGLE_PUT_BYTES, Uploader, UploadStore, plan_parts
 from spacesfs.errors import Conflict, StaleFile
 
+_REMEMBERED_ATTEMPTS = 64
 KEPT_BYTES = 32 << 20  # longer to download than a rename or a create should take on an ordinary line
 
 
@@ -45,6 +47,7 @@ class OpenFile:
         self.is_dirty = False
         self.has_written = False
         self._moved: trio.Event | None = None
+        self._attempted: deque[str] = deque(maxlen=_REMEMBERED_ATTEMPTS)
 
     def begin(self) -> None:
         """Start as an empty file."""
@@ -119,11 +122,18 @@ class OpenFile:
             try:
                 etag = await self._upload(key, staged, properties, is_new=is_new)
             except PreconditionFailed as error:
-                raise Conflict from error
+                if not is_new or not await self._was_ours(key):
+                    raise Conflict from error
+                etag = await self._upload(key, staged, properties, is_new=False)
             self.base = ObjectVersion(key, etag, staged.size)
             self.is_dirty = self.has_written = False
+            self._attempted.clear()
             staged.dirty.clear()
             return self.base
+
+    def note_attempt(self, etag: str) -> None:
+        """Remember an ETag that the Space may hold although no reply said so: finding it is no conflict."""
+        self._attempted.append(etag)
 
     async def keep(self) -> None:
         """Bring all bytes here before the object is replaced, so that its readers go on; of a large file they can't.
@@ -191,14 +201,22 @@ class OpenFile:
             now = await self._store.head(self.base.key)
         except NoSuchKey:
             return True
+        if now.etag in self._attempted:
+            self.base = ObjectVersion(now.key, now.etag, now.size)
         if now.etag != self.base.etag:
             raise Conflict
         return False
 
+    async def _was_ours(self, key: str) -> bool:
+        """Look whether an earlier attempt of ours made the object, only its reply was lost."""
+        with suppress(NoSuchKey):
+            return (await self._store.head(key)).etag in self._attempted
+        return False
+
     async def _check_free(self, key: str) -> None:
         with suppress(NoSuchKey):
-            await self._store.head(key)
-            raise Conflict
+            if (await self._store.head(key)).etag not in self._attempted:
+                raise Conflict
 
     async def _upload(self, key: str, staged: StagedFile, properties: ObjectProperties, *, is_new: bool) -> str:
         if staged.size <= SINGLE_PUT_BYTES:

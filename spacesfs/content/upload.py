@@ -9,6 +9,7 @@ from typing import Protocol
 import trio
 
 from spacesfs.client.errors import PreconditionFailed, SpacesError
+from spacesfs.client.hashing import md5_hex, multipart_etag
 from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion, Part
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent, ExtentSet
@@ -71,6 +72,9 @@ class UploadStore(Protocol):
 class Source(Protocol):
     """The file that is uploaded."""
 
+    def note_attempt(self, etag: str) -> None:
+        """The next request may make an object of this ETag, whatever its reply says."""
+
     async def read_all(self, extent: Extent) -> memoryview:
         """Return the bytes of an extent, from wherever they are."""
 
@@ -120,6 +124,7 @@ class Uploader:
         """
         async with self._budget.reserve(size):
             body = await source.read_all(Extent(0, size))
+            source.note_attempt(await md5_hex(body))
             return await self._store.put(key, body, properties, if_none_match=is_new)
 
     async def put_parts(
@@ -142,6 +147,7 @@ class Uploader:
             done = await self._send(key, upload_id, source, parts, base)
             if base is not None:
                 await self._check_base(base)
+            source.note_attempt(multipart_etag([part.etag for part in done]))
             return await self._store.complete_upload(key, upload_id, done, tags=properties.tags)
         except BaseException:
             await self._abort(key, upload_id)

@@ -250,7 +250,7 @@ async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[
             await _drain(mount)
             serving.cancel_scope.cancel()
         is_ending = True
-    except LeftBehind:
+    except MountError:
         is_ending = True
         raise
     finally:
@@ -269,7 +269,10 @@ def _mount_options(mount: Mount) -> set[str]:
 
 async def _announce(mount: Mount, on_ready: Callable[[], None]) -> None:
     """Tell that the mount answers, once the kernel's first request was answered."""
-    await trio.to_thread.run_sync(os.stat, mount.config.mountpoint, abandon_on_cancel=True)
+    try:
+        await trio.to_thread.run_sync(os.stat, mount.config.mountpoint, abandon_on_cancel=True)
+    except OSError as error:
+        raise MountError(f"the mount on {mount.config.mountpoint} does not answer: {error.strerror}") from error
     notify(f"READY=1\nSTATUS={mount.config.bucket} is mounted on {mount.config.mountpoint}")
     on_ready()
 

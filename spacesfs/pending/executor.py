@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -53,7 +54,7 @@ class ChangeStore(FileStore, Protocol):
     async def get_tags(self, key: str) -> str | None:
         """Return an object's tags, query-encoded."""
 
-    def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncIterator[ListPage]:
+    def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
         """Yield the pages of a listing."""
 
 
@@ -79,8 +80,8 @@ class Executor:
                 return await self._describe(version, properties)
             case Move(info, target):
                 return await self._move(info, target)
-            case Delete(_, version):
-                await self._delete(version())
+            case Delete(key, version):
+                await self._delete(key, version())
             case RemoveMarker(key):
                 await self._store.delete(key)
             case MoveTree(source, target):
@@ -119,33 +120,42 @@ class Executor:
             raise StaleFile from error
         if result.etag != info.etag:
             raise Conflict
-        await self._store.delete(info.key)
+        with suppress(Conflict):  # another host wrote there meanwhile: that stays under the old name
+            await self._delete(info.key, ObjectVersion(info.key, info.etag, info.size))
         properties = replace(info.properties, acl=acl)
         return replace(info, key=target, properties=properties, last_modified_ns=result.last_modified_ns)
 
-    async def _delete(self, version: ObjectVersion | None) -> None:
+    async def _delete(self, key: str, version: ObjectVersion | None) -> None:
         if version is None:
             return
         try:
-            now = await self._store.head(version.key)
+            now = await self._store.head(key)
         except NoSuchKey:
             return
         if now.etag != version.etag:
             raise Conflict
-        await self._store.delete(version.key)
+        await self._store.delete(key)
 
     async def _move_tree(self, source: str, target: str) -> None:
-        """Copy everything, then delete everything: a failure in between leaves the source whole."""
-        moved: list[str] = []
+        """Copy everything, then delete everything: a failure in between leaves the source whole.
+
+        What another host changes or adds meanwhile stays under the old name.
+        """
+        copied: dict[str, str] = {}
         limit = trio.CapacityLimiter(_PARALLEL_COPIES)
-        async for page in self._store.list(source):
-            async with open_team() as team:
-                for listed in page.objects:
-                    team.start_soon(self._copy_listed, listed, source, target, limit)
-            moved.extend(listed.key for listed in page.objects)
-        failures = await self._store.delete_many(moved)
+        async with aclosing(self._store.list(source)) as pages:
+            async for page in pages:
+                async with open_team() as team:
+                    for listed in page.objects:
+                        team.start_soon(self._copy_listed, listed, source, target, limit)
+                copied.update((listed.key, listed.etag) for listed in page.objects)
+        unchanged: list[str] = []
+        async with aclosing(self._store.list(source)) as pages:
+            async for page in pages:
+                unchanged.extend(listed.key for listed in page.objects if copied.get(listed.key) == listed.etag)
+        failures = await self._store.delete_many(unchanged)
         if failures:
-            message = f"{len(failures)} of {len(moved)} objects could not be deleted after the copy: {failures[0].key}"
+            message = f"{len(failures)} of {len(copied)} objects could not be deleted after the copy: {failures[0].key}"
             raise SpacesError(message, code=failures[0].code, key=failures[0].key)
 
     async def _copy_listed(self, listed: ListedObject, source: str, target: str, limit: trio.CapacityLimiter) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
 from cachetools import TTLCache
 
 from spacesfs.attributes import AttributeDefaults, Attributes, attributes_of
-from spacesfs.cache.metadata import ListingCache, ObjectCache
+from spacesfs.cache.metadata import ListingCache, ObjectCache, is_unchanged
 from spacesfs.client.errors import NoSuchKey
 from spacesfs.client.models import ListedObject, ListPage, ObjectInfo, ObjectVersion
 from spacesfs.tasks import open_team
@@ -104,10 +105,10 @@ class View:
         if self._objects.latest(key) is not before:
             return self._objects.latest(key)  # changed here while the Space was asked: the answer is older
         if info is None:
-            self.note_removed(key)
+            self._drop(key)
             return None
-        if before and before.etag == info.etag and before.properties.metadata == info.properties.metadata:
-            return before  # and with it what a HEAD does not tell: the ACL and the tags
+        if before is not None and is_unchanged(before, info):
+            info = replace(info, properties=before.properties)  # and with it what a HEAD does not tell: ACL and tags
         self._objects.store(info)
         self._update_listing(info)
         return info
@@ -143,9 +144,10 @@ class View:
 
     async def is_empty(self, key: str, is_ignored: Callable[[str], bool]) -> bool:
         """Ask the Space whether a directory holds nothing but its marker and keys that are ignored."""
-        async for page in self._store.list(key):
-            if any(listed.key != key and not is_ignored(listed.key) for listed in page.objects):
-                return False
+        async with aclosing(self._store.list(key)) as pages:
+            async for page in pages:
+                if any(listed.key != key and not is_ignored(listed.key) for listed in page.objects):
+                    return False
         return True
 
     async def keeps_itself(self, key: str) -> bool:
@@ -179,8 +181,11 @@ class View:
             self._listings.store(load, Listing({}, set(), has_marker=True))
 
     def note_removed(self, key: str) -> None:
-        """An object was removed by this mount, or found to be gone."""
+        """An object was removed by this mount."""
         self._changes += 1
+        self._drop(key)
+
+    def _drop(self, key: str) -> None:
         self._absent.pop(key.rstrip("/"), None)
         prefix, name = split_key(key)
         listing = self._listings.changed(prefix)
