@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -179,13 +179,17 @@ class MemoryStore:
         sent = self.uploads.pop(upload_id)
         assert [part.number for part in parts] == sorted(sent), "parts are completed in order, all of them"
         body = b"".join(sent[part.number] for part in parts)
-        etag = f"{hashlib.md5(body, usedforsecurity=False).hexdigest()}-{len(parts)}"
-        return self.set(key, body, _with(self._properties.pop(upload_id), tags=tags), etag=etag).etag
+        digests = b"".join(bytes.fromhex(part.etag) for part in parts)
+        etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
+        self.set(key, body, _with(self._properties.pop(upload_id), tags=tags), etag=etag)
+        await self.late_hook("complete_upload", key)
+        return etag
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """As `Bucket.abort_upload`."""
         await self._begin("abort_upload", key)
-        del self.uploads[upload_id]
+        if self.uploads.pop(upload_id, None) is None:
+            raise NoSuchUpload("gone", key=key)
 
     async def copy(
         self,
@@ -251,7 +255,7 @@ class MemoryStore:
             shown[-1] if len(shown) < len(names) else None,
         )
 
-    async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncIterator[ListPage]:
+    async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
         """As `Bucket.list`."""
         resume: str | None = None
         while True:

@@ -49,8 +49,8 @@ OWN = st.sampled_from(["mode", "uid", "gid", "mtime", "atime", "ctime", "rdev", 
 NUMBERISH = st.from_regex(r"[-+]?[0-9_]{0,30}(\.[0-9]{0,30})?(e[0-9]+)?[ \n]?", fullmatch=True)
 
 
-def described(key: str, metadata: dict[str, str]) -> Attributes:
-    return attributes_of(ObjectInfo(key, 0, "etag", MODIFIED_NS, ObjectProperties(metadata=metadata)), DEFAULTS)
+def described(key: str, metadata: dict[str, str], size: int = 1) -> Attributes:
+    return attributes_of(ObjectInfo(key, size, "etag", MODIFIED_NS, ObjectProperties(metadata=metadata)), DEFAULTS)
 
 
 # --- round trips
@@ -137,6 +137,12 @@ def test_kinds_of_files(mode: str, kind: int) -> None:
     found = described("f", {"mode": mode})
     assert found.kind == kind
     assert (found.is_regular, found.is_symlink) == (kind == stat.S_IFREG, kind == stat.S_IFLNK)
+
+
+@pytest.mark.parametrize("size", [0, 4096, 5 << 40])
+def test_what_can_be_no_target_makes_no_symlink(size: int) -> None:
+    assert described("f", {"mode": "41471"}, size).is_regular
+    assert described("f", {"mode": "41471"}, 4095).is_symlink
 
 
 def test_a_mode_of_permissions_only_is_a_regular_file() -> None:

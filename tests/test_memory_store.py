@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -85,9 +86,14 @@ async def check_uploads(store: Store) -> None:
     etag = await store.complete_upload("k", upload, [copied, sent], tags="a=b")
     info = await store.head("k")
     assert (info.size, info.etag, info.properties.metadata) == (5 * MIB + 3, etag, {"x": "y"})
+    digests = bytes.fromhex(copied.etag) + bytes.fromhex(sent.etag)
+    assert etag == hashlib.md5(digests, usedforsecurity=False).hexdigest() + "-2"
     assert await store.get_tags("k") == "a=b"
     aborted = await store.create_upload("k")
     await store.abort_upload("k", aborted)
+    for gone in (aborted, upload):
+        with pytest.raises(NoSuchUpload):
+            await store.abort_upload("k", gone)
     with pytest.raises(NoSuchUpload):
         await store.upload_part("k", aborted, 1, b"x")
 

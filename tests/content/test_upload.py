@@ -28,6 +28,10 @@ class Content:
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.reads: list[Extent] = []
+        self.attempts: list[str] = []
+
+    def note_attempt(self, etag: str) -> None:
+        self.attempts.append(etag)
 
     async def read_all(self, extent: Extent) -> memoryview:
         self.reads.append(extent)

@@ -1,0 +1,266 @@
+"""What the Space shows through the caches: what an answer costs, and that none is older than our own changes."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from spacesfs.attributes import AttributeDefaults
+from spacesfs.client.models import ObjectProperties
+from spacesfs.tree.view import Found, View
+from tests.memory_store import Gate, MemoryStore
+
+TTL_SECONDS = 60.0
+DEFAULTS = AttributeDefaults(1000, 1000, 0o644, 0o755)
+MARKED = ObjectProperties(metadata={"mode": "16832"})  # 0700
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def view(store: MemoryStore) -> View:
+    return View(store, DEFAULTS, TTL_SECONDS, 5)
+
+
+async def kind_of(view: View, prefix: str, name: str) -> str:
+    found = await view.find(prefix, name)
+    if found is None:
+        return "nothing"
+    return "directory" if found.attributes.is_directory else "file"
+
+
+async def test_what_is_behind_a_name(store: MemoryStore, view: View) -> None:
+    for key in ("file", "both", "both/x", "marked/", "implicit/x"):
+        store.set(key, b"x")
+    names = ("file", "both", "marked", "implicit", "missing", "fil")
+    expected = ["file", "directory", "directory", "directory", "nothing", "nothing"]
+    assert [await kind_of(view, "", name) for name in names] == expected
+    await view.listing("")
+    assert [await kind_of(view, "", name) for name in names] == expected
+
+
+async def test_a_marker_gives_its_attributes(store: MemoryStore, view: View) -> None:
+    store.set("d/", b"", MARKED)
+    store.set("e/x", b"")
+    found = [await view.find("", name) for name in ("d", "e")]
+    assert [entry.attributes.mode for entry in found if entry] == [0o40700, 0o40755]
+    assert [entry.version for entry in found if entry] == [None, None]
+
+
+async def test_absence_is_remembered_for_its_time(store: MemoryStore, view: View, autojump_clock: MockClock) -> None:
+    assert await view.find("", "f") is None
+    asked = len(store.calls)
+    store.set("f", b"x")
+    assert await view.find("", "f") is None
+    assert len(store.calls) == asked
+    await trio.sleep(TTL_SECONDS + 1)
+    assert await kind_of(view, "", "f") == "file"
+
+
+async def test_a_listing_answers_for_its_time(store: MemoryStore, view: View, autojump_clock: MockClock) -> None:
+    store.set("d/a", b"")
+    await view.listing("d/")
+    asked = len(store.calls)
+    store.set("d/b", b"")
+    assert sorted((await view.listing("d/")).objects) == ["a"]
+    assert await view.find("d/", "b") is None
+    assert len(store.calls) == asked
+    await trio.sleep(TTL_SECONDS + 1)
+    assert sorted((await view.listing("d/")).objects) == ["a", "b"]
+
+
+async def test_a_name_in_a_listing_costs_one_head_and_then_none(store: MemoryStore, view: View) -> None:
+    for name in ("a", "b"):
+        store.set(f"d/{name}", b"")
+    await view.listing("d/")
+    store.calls.clear()
+    for _ in range(3):
+        assert await kind_of(view, "d/", "a") == "file"
+    assert store.calls == [("head", "d/a")]
+
+
+async def test_a_listing_in_use_is_renewed_instead_of_asking_for_each_name(
+    store: MemoryStore, view: View, autojump_clock: MockClock
+) -> None:
+    names = [f"{number:03}" for number in range(100)]
+    for name in names:
+        store.set(f"d/{name}", b"")
+    await view.listing("d/")
+    for name in names:
+        await view.find("d/", name)
+    await trio.sleep(TTL_SECONDS + 1)
+    store.calls.clear()
+    for name in names:
+        assert await kind_of(view, "d/", name) == "file"
+    assert store.count() == {"list_page": 1}
+
+
+async def test_our_changes_are_seen_without_asking(store: MemoryStore, view: View) -> None:
+    store.set("d/a", b"")
+    await view.listing("d/")
+    stored = store.set("d/new", b"x")
+    view.note_stored(store.info("d/new"))
+    store.remove("d/a")
+    view.note_removed("d/a")
+    store.set("d/sub/", b"")
+    view.note_stored(store.info("d/sub/"))
+    store.calls.clear()
+    found = await view.find("d/", "new")
+    assert found == Found(found.attributes, stored) if found else False
+    assert await view.find("d/", "a") is None
+    assert await kind_of(view, "d/", "sub") == "directory"
+    listing = await view.listing("d/")
+    assert (sorted(listing.objects), listing.directories) == (["new"], {"sub"})
+    assert store.calls == []
+    view.note_removed("d/sub/")
+    assert await view.find("d/", "sub") is None
+
+
+async def test_a_new_file_ends_its_absence(store: MemoryStore, view: View) -> None:
+    assert await view.find("", "f") is None
+    store.set("f", b"x")
+    view.note_stored(store.info("f"))
+    assert await kind_of(view, "", "f") == "file"
+
+
+async def test_a_listing_from_before_our_change_is_not_kept(store: MemoryStore, view: View) -> None:
+    store.set("d/a", b"")
+    store.late_hook = gate = Gate("list_page")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.listing, "d/")
+        await gate.arrived.wait()
+        await wait_all_tasks_blocked()
+        store.set("d/new", b"")
+        view.note_stored(store.info("d/new"))
+        gate.opened.set()
+    assert sorted((await view.listing("d/")).objects) == ["a", "new"]
+
+
+async def test_absence_from_before_our_change_is_not_remembered(store: MemoryStore, view: View) -> None:
+    store.late_hook = gate = Gate("list_page")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.find, "", "f")
+        await gate.arrived.wait()
+        await wait_all_tasks_blocked()
+        store.set("f", b"x")
+        view.note_stored(store.info("f"))
+        gate.opened.set()
+    assert await kind_of(view, "", "f") == "file"
+
+
+async def test_a_description_from_before_our_change_is_not_remembered(store: MemoryStore, view: View) -> None:
+    store.set("f", b"old")
+    await view.listing("")
+    store.late_hook = gate = Gate("head")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.find, "", "f")
+        await gate.arrived.wait()
+        await wait_all_tasks_blocked()
+        newest = store.set("f", b"new!")
+        view.note_stored(store.info("f"))
+        gate.opened.set()
+    assert view.version_of("f") == newest
+    found = await view.find("", "f")
+    assert found is not None
+    assert found.version == newest
+
+
+async def test_a_marker_from_before_our_change_is_not_remembered(store: MemoryStore, view: View) -> None:
+    store.set("d/x", b"")
+    store.set("d/", b"", MARKED)
+    older = store.info("d/")
+    store.remove("d/")
+    gate = Gate("head", "d/")
+    store.hook = gate
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.marker, "d/")
+        await gate.arrived.wait()
+        view.note_stored(older)
+        gate.opened.set()
+    marker = await view.marker("d/")
+    assert marker is not None
+
+
+async def test_what_a_head_does_not_tell_is_kept_while_nothing_changed(store: MemoryStore, view: View) -> None:
+    version = store.set("f", b"x")
+    known = ObjectProperties(acl="public-read", tags="a=b")
+    info = store.info("f")
+    view.note_stored(type(info)(info.key, info.size, info.etag, 0, known))
+    described = await view.describe("f")
+    assert described is not None
+    assert (described.etag, described.properties.acl, described.properties.tags) == (version.etag, "public-read", "a=b")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ObjectProperties(content_type="text/html"),
+        ObjectProperties(content_type="text/plain", cache_control="no-store"),
+        ObjectProperties(content_type="text/plain", metadata={"x": "y"}),
+    ],
+)
+async def test_properties_that_another_host_changed_are_seen(
+    store: MemoryStore, view: View, changed: ObjectProperties
+) -> None:
+    store.set("f", b"same bytes", ObjectProperties(content_type="text/plain"))
+    await view.describe("f")
+    store.set("f", b"same bytes", changed)
+    info = await view.describe("f")
+    assert info is not None
+    assert info.properties == changed
+
+
+async def test_what_is_gone_is_forgotten(store: MemoryStore, view: View) -> None:
+    version = store.set("f", b"x")
+    await view.listing("")
+    assert await view.describe("f") is not None
+    assert view.known(version) is not None
+    store.remove("f")
+    assert await view.describe("f") is None
+    assert view.known(version) is None
+    assert await view.find("", "f") is None
+
+
+async def test_a_moved_tree(store: MemoryStore, view: View) -> None:
+    for key in ("old/a", "old/sub/b", "old/"):
+        store.set(key, b"", MARKED if key.endswith("/") else ObjectProperties())
+    for prefix in ("", "old/", "old/sub/"):
+        await view.listing(prefix)
+    await view.directory("old/")
+    assert await view.find("", "new") is None
+    for key in store.names():
+        store.set(key.replace("old/", "new/"), store.body(key), store.info(key).properties)
+        store.remove(key)
+    view.note_tree_moved("old/", "new/")
+    assert await view.find("", "old") is None
+    assert await kind_of(view, "", "new") == "directory"
+    assert await kind_of(view, "new/", "sub") == "directory"
+    assert sorted((await view.listing("new/sub/")).objects) == ["b"]
+    assert (await view.listing("old/")).is_vanished
+    moved = await view.marker("new/")
+    assert moved is not None
+    assert moved.properties.metadata == MARKED.metadata
+
+
+async def test_emptiness_asks_the_space(store: MemoryStore, view: View) -> None:
+    store.set("d/", b"")
+    await view.listing("d/")
+    assert await view.is_empty("d/", lambda _: False)
+    store.set("d/theirs", b"")
+    assert not await view.is_empty("d/", lambda _: False)
+    assert await view.is_empty("d/", lambda key: key == "d/theirs")
+    store.set("d/sub/", b"")
+    assert not await view.is_empty("d/", lambda key: key == "d/theirs")
+
+
+async def test_an_entry_that_was_only_listed_is_not_described(store: MemoryStore, view: View) -> None:
+    version = store.set("f", b"x")
+    listing = await view.listing("")
+    found = view.glance_at_file(listing.objects["f"])
+    assert (found.is_described, found.version) == (False, version)
+    await view.describe("f")
+    assert view.glance_at_file(listing.objects["f"]).is_described
