@@ -187,7 +187,11 @@ class FileSystem:
         await self._resolver.revalidate(inode)
         handle = self.files.open(inode, flags)
         if flags & os.O_TRUNC:
-            await self.files.clear(self.files.handle(handle).opened)
+            try:
+                await self.files.clear(self.files.handle(handle).opened)
+            except BaseException:
+                await self.files.release(handle)
+                raise
         return handle
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Inode]:
@@ -242,6 +246,8 @@ class FileSystem:
         except (FsError, SpacesError):
             inode.attributes = before
             raise
+        if inode.attributes is not changed:  # written to, or looked up with the old ones
+            inode.attributes = change.apply(inode.attributes)
         return inode
 
     async def _save_attributes(self, inode: Inode) -> None:
@@ -296,9 +302,11 @@ class FileSystem:
 def note_confirmed(view: View, intent: Intent, stored: ObjectInfo | None) -> None:
     """Bring the view up to date with a change that the Space confirmed."""
     match intent:
-        case Delete(key, _) | RemoveMarker(key):
+        case Delete(key, _):
+            view.note_removed(key())
+        case RemoveMarker(key):
             view.note_removed(key)
-        case Move(info, _):
+        case Move(info, _, _):
             view.note_removed(info.key)
         case MoveTree(source, target):
             view.note_tree_moved(source, target)

@@ -7,8 +7,9 @@ import time
 from dataclasses import replace
 
 from spacesfs.attributes import DIRECTORY_TYPE, Attributes, metadata_with
+from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectProperties, ObjectVersion
-from spacesfs.errors import Conflict, Exists, InvalidCall, IsDirectory, NotDirectory, NotEmpty, StaleFile
+from spacesfs.errors import Conflict, Exists, FsError, InvalidCall, IsDirectory, NotDirectory, NotEmpty, StaleFile
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Move, MoveTree, Put, RemoveMarker
 from spacesfs.pending.scheduler import Scheduler
@@ -132,7 +133,9 @@ class Namespace:
 
     async def _keep(self, directory: Inode) -> None:
         """Give a directory a marker if it would vanish with its last child."""
-        if directory.parent is None or not directory.is_linked or await self._view.keeps_itself(directory.key):
+        if directory.parent is None or not directory.is_linked:
+            return
+        if await self._view.keeps_itself(directory.key, self._files.is_doomed):
             return
         attributes = directory.attributes
         properties = ObjectProperties(content_type=DIRECTORY_TYPE, metadata=metadata_with(attributes, {}))
@@ -174,7 +177,7 @@ class Namespace:
         replaces = await self._files.take_over(key)
         if replaced is not None:
             await self._files.keep(replaced)
-            replaces = self._files.version_of(replaced)
+            replaces = await self._files.settled_version(replaced)
         if opened is not None:
             async with opened.file.lock:  # an upload under way is waited for: it goes to the old name
                 is_unsent = opened.file.base is None
@@ -190,9 +193,16 @@ class Namespace:
             raise StaleFile
         info = await self._properties.info(version)
         with self._files.moving([inode]):
-            await self._scheduler.acknowledge(Move(info, key))
+            await self._move(Move(info, key, replaces), target)
             self._files.rebase(inode, ObjectVersion(key, info.etag, info.size))
         self._table.move(inode, target, name)
+
+    async def _move(self, move: Move | MoveTree, target: Inode) -> None:
+        try:
+            await self._scheduler.acknowledge(move)
+        except (FsError, SpacesError):
+            self._view.doubt(target.key)  # it may hold something else than was believed, or part of what was moved
+            raise
 
     async def _rename_directory(self, inode: Inode, target: Inode, name: str) -> None:
         if target is inode or any(ancestor is inode for ancestor in _ancestors(target)):
@@ -200,7 +210,7 @@ class Namespace:
         old_prefix, new_prefix = inode.key, check_key(f"{target.key}{name}/")
         inside = self._files.below(old_prefix)
         with self._files.moving(inside):
-            await self._scheduler.acknowledge(MoveTree(old_prefix, new_prefix))
+            await self._move(MoveTree(old_prefix, new_prefix), target)
             for child in {*walk(inode), *inside}:
                 version = self._files.version_of(child)
                 if version is not None and version.key.startswith(old_prefix):

@@ -22,7 +22,7 @@ from spacesfs.pending.intents import Delete, Publish
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import split_key
+from spacesfs.tree.names import conflict_name, split_key
 from spacesfs.tree.view import View
 
 log = logging.getLogger(__name__)
@@ -305,6 +305,14 @@ class OpenFiles:
                 return opened.file.base
         return None
 
+    async def settled_version(self, inode: Inode) -> ObjectVersion | None:
+        """Return the version in the Space once no upload is under way."""
+        opened = self.of(inode)
+        if opened is not None:
+            async with opened.file.lock:
+                pass
+        return self.version_of(inode)
+
     async def keep(self, inode: Inode) -> None:
         """Let the readers of an open file go on although its object is about to be replaced, if that can be done."""
         opened = self.of(inode)
@@ -346,7 +354,7 @@ class OpenFiles:
         if opened.file.is_dirty and _is_wanted(opened.inode):
             return
         await self._delete_doomed(opened)
-        if not opened.handles:  # nobody opened it while the object was deleted
+        if not opened.doomed and not opened.handles:
             self._discard(opened)
 
     def _discard(self, opened: Opened) -> None:
@@ -362,18 +370,23 @@ class OpenFiles:
             return
         try:
             await self._delete_object(opened.inode)
-        except (FsError, SpacesError) as error:
+        except SpacesError as error:
             log.warning("%s was deleted here but is still in the Space: %s", opened.inode.key, error)
+            self._note_failure(opened, error)
+            return
+        except FsError as error:
+            log.warning("%s was deleted here, but another host changed it: %s", opened.inode.key, error)
         opened.doomed = False
 
     async def _delete_object(self, inode: Inode) -> None:
-        await self._scheduler.acknowledge(Delete(inode.key, lambda: self.version_of(inode)))
+        await self._scheduler.acknowledge(Delete(lambda: inode.key, lambda: self.version_of(inode)))
 
     async def _keep_beside(self, opened: Opened) -> None:
         """Another host was first: its version keeps the name, our file goes on under one that says so."""
         inode = opened.inode
         assert inode.parent is not None, "the root is no file"
-        name = f"{inode.name}.conflict-{socket.gethostname()}-{time.strftime('%Y%m%dT%H%M%S')}"
+        parent, stamp = inode.parent, time.strftime("%Y%m%dT%H%M%S")
+        name = conflict_name(inode.name, socket.gethostname(), stamp, lambda name: name in parent.children)
         theirs = inode.key
         try:
             await opened.file.detach()

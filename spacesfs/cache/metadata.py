@@ -102,25 +102,37 @@ class ListingCache(Generic[L]):
 
 
 class ObjectCache:
-    """Descriptions of objects by key, good for as long as a listing shows the same version."""
+    """Descriptions of objects by key, good for as long as a listing shows the same version.
 
-    def __init__(self) -> None:
-        self._infos: LRUCache[str, ObjectInfo] = LRUCache(MAX_DESCRIBED_OBJECTS)
+    The ACL and the tags, whose changes no listing and no HEAD show, are good for ``ttl_seconds``.
+    """
+
+    def __init__(self, ttl_seconds: float) -> None:
+        self._ttl_seconds = ttl_seconds
+        self._infos: LRUCache[str, tuple[float, ObjectInfo]] = LRUCache(MAX_DESCRIBED_OBJECTS)
 
     def get(self, listed: ListedObject) -> ObjectInfo | None:
         """Return the description of exactly the version that a listing shows."""
-        info = self._infos.get(listed.key)
+        info = self.latest(listed.key)
         if info is None or info.etag != listed.etag or not _same_time(info.last_modified_ns, listed.last_modified_ns):
             return None
         return info
 
     def latest(self, key: str) -> ObjectInfo | None:
         """Return the last description of a key, of whatever version."""
-        return self._infos.get(key)
+        entry = self._infos.get(key)
+        return entry[1] if entry is not None else None
+
+    def complete(self, key: str) -> ObjectInfo | None:
+        """Return the last description of a key; without the ACL and the tags once those may have changed."""
+        stored_at, info = self._infos.get(key, (0.0, None))
+        if info is None or trio.current_time() - stored_at <= self._ttl_seconds:
+            return info
+        return replace(info, properties=replace(info.properties, acl=None, tags=None))
 
     def store(self, info: ObjectInfo) -> None:
         """Remember a description."""
-        self._infos[info.key] = info
+        self._infos[info.key] = (trio.current_time(), info)
 
     def forget(self, key: str) -> None:
         """Drop what is known of a key."""

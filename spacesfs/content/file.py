@@ -15,8 +15,8 @@ from spacesfs.content.extents import Extent
 from spacesfs.content.readahead import ReadAheadOptions
 from spacesfs.content.reader import FileReader, PageReader, RangeStore, read_version
 from spacesfs.content.staging import StagedFile, StagingArea
-from spacesfs.content.upload import SINGLE_PUT_BYTES, Uploader, UploadStore, plan_parts
-from spacesfs.errors import Conflict, StaleFile
+from spacesfs.content.upload import MAX_OBJECT_BYTES, SINGLE_PUT_BYTES, Uploader, UploadStore, plan_parts
+from spacesfs.errors import Conflict, FileTooBig, StaleFile
 
 _REMEMBERED_ATTEMPTS = 64
 KEPT_BYTES = 32 << 20  # longer to download than a rename or a create should take on an ordinary line
@@ -88,13 +88,19 @@ class OpenFile:
         Raises:
             NoSpace: The staging area is full.
         """
+        _check_size(offset + len(data))
         async with self.lock:
+            if self._staged is None and self.base is not None and self.base.size <= SINGLE_PUT_BYTES:
+                await self._fill_gaps(
+                    self._stage()
+                )  # a commit needs them all; by then another host may have changed them
             self._stage().write(offset, data)
             self.is_dirty = self.has_written = True
         return len(data)
 
     async def truncate(self, size_bytes: int) -> None:
         """Set the size; new bytes are zeros."""
+        _check_size(size_bytes)
         async with self.lock:
             if size_bytes != self.size:
                 self._stage().truncate(size_bytes)
@@ -106,8 +112,8 @@ class OpenFile:
             self._stage().truncate(0)
             self.is_dirty = True
 
-    async def commit(self, key_now: Callable[[], str], properties: ObjectProperties) -> ObjectVersion:
-        """Store the content and make that the base version; a clean file is left as it is.
+    async def commit(self, key_now: Callable[[], str], properties: ObjectProperties) -> ObjectVersion | None:
+        """Store the content and make that the base version; return it, or None if the file was clean.
 
         ``key_now`` is asked once the lock is held: whoever renames a file that is not in the Space holds it too.
 
@@ -116,7 +122,7 @@ class OpenFile:
         """
         async with self.lock:
             if not self.is_dirty and self.base is not None:
-                return self.base
+                return None
             key, staged = key_now(), self._stage()
             is_new = await self._check_base()
             try:
@@ -143,13 +149,8 @@ class OpenFile:
         """
         async with self.lock:
             staged = self._stage()
-            gaps = staged.gaps(Extent(0, self.size))
-            if sum(gap.length for gap in gaps) > KEPT_BYTES:
-                return
-            for gap in gaps:
-                buffer = memoryview(bytearray(gap.length))
-                await read_version(self._store, _known(self.base), gap.start, buffer)
-                staged.fill(gap.start, buffer)
+            if staged.size - staged.present.total_bytes <= KEPT_BYTES:
+                await self._fill_gaps(staged)
 
     async def detach(self) -> None:
         """Forget the base version, so that the next commit makes an object of its own.
@@ -187,6 +188,12 @@ class OpenFile:
             view = buffer[gap.start - extent.start : gap.end - extent.start]
             await read_version(self._store, _known(self.base), gap.start, view)
         return buffer
+
+    async def _fill_gaps(self, staged: StagedFile) -> None:
+        for gap in staged.gaps(Extent(0, staged.size)):
+            buffer = memoryview(bytearray(gap.length))
+            await read_version(self._store, _known(self.base), gap.start, buffer)
+            staged.fill(gap.start, buffer)
 
     def _stage(self) -> StagedFile:
         if self._staged is None:
@@ -276,6 +283,11 @@ class FileFactory:
 def _read_present(staged: StagedFile, extent: Extent, buffer: memoryview) -> None:
     for present in staged.present.within(*extent):
         staged.read_into(present.start, buffer[present.start - extent.start : present.end - extent.start])
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_OBJECT_BYTES:
+        raise FileTooBig
 
 
 def _known(base: ObjectVersion | None) -> ObjectVersion:

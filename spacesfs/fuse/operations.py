@@ -38,6 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FREE_BYTES = 1 << 50  # a Space has no size; one petabyte lets every program believe that its file fits
+_MAX_SIZE = 2**63 - 1  # off_t; a listing may claim more
 _FREE_FILES = 100_000_000  # DigitalOcean, Spaces limits: objects in a bucket
 
 
@@ -56,7 +57,8 @@ def _handler(
             raise FUSEError(errno_for(error)) from error
         finally:
             if self.is_logging:
-                log.debug("%s%s %.1f ms", name, args, (time.perf_counter() - started) * 1000)
+                numbers = [arg for arg in args if isinstance(arg, int)]  # not the bytes: they are the user's
+                log.debug("%s%s %.1f ms", name, numbers, (time.perf_counter() - started) * 1000)
 
     return handle
 
@@ -290,7 +292,7 @@ class Operations(pyfuse3.Operations):
         entry.st_mode = ModeT(attributes.mode)
         entry.st_nlink = 2 if attributes.is_directory else int(inode.is_linked)
         entry.st_uid, entry.st_gid, entry.st_rdev = attributes.uid, attributes.gid, attributes.rdev
-        entry.st_size = 0 if attributes.is_directory else self._fs.size_of(inode)
+        entry.st_size = 0 if attributes.is_directory else min(self._fs.size_of(inode), _MAX_SIZE)
         entry.st_blksize = PART_BYTES
         entry.st_blocks = -(-entry.st_size // BLOCK_BYTES)
         entry.st_atime_ns, entry.st_mtime_ns = attributes.atime_ns, attributes.mtime_ns

@@ -11,12 +11,14 @@ _LARGE_BYTES = 256 << 10
 
 
 def prepare_process() -> None:
-    """Keep secrets out of core files, and give the memory of large buffers back as soon as they are freed.
+    """Keep secrets out of core files, have room for many open files, and give freed memory back at once.
 
     glibc otherwise raises its limit for separate mappings to 32 MiB by itself, and then parts and pages of some MiB
     leave holes in the heap: twice the memory in use was seen. Where there is no mallopt, memory stays as it is.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

@@ -26,6 +26,7 @@ from spacesfs.pending.intents import Delete, Describe, Intent, Move, MoveTree, P
 from spacesfs.tasks import open_team
 
 _PARALLEL_COPIES = 16
+_TAKE_BACK_SECONDS = 10.0
 
 
 class ChangeStore(FileStore, Protocol):
@@ -78,10 +79,10 @@ class Executor:
                 return await self._put(intent)
             case Describe(version, properties):
                 return await self._describe(version, properties)
-            case Move(info, target):
-                return await self._move(info, target)
+            case Move(info, target, replaces):
+                return await self._move(info, target, replaces)
             case Delete(key, version):
-                await self._delete(key, version())
+                await self._delete(key(), version())
             case RemoveMarker(key):
                 await self._store.delete(key)
             case MoveTree(source, target):
@@ -97,9 +98,10 @@ class Executor:
             properties = replace(properties, tags=await self._store.get_tags(info.key) or "")
         return properties
 
-    async def _publish(self, publish: Publish) -> ObjectInfo:
+    async def _publish(self, publish: Publish) -> ObjectInfo | None:
         properties = await publish.properties()
-        return _stored(await publish.file.commit(publish.key, properties), properties)
+        version = await publish.file.commit(publish.key, properties)
+        return _stored(version, properties) if version is not None else None
 
     async def _put(self, put: Put) -> ObjectInfo:
         try:
@@ -112,7 +114,8 @@ class Executor:
         result = await self._store.copy(version.key, version.key, source_etag=version.etag, replace=properties)
         return replace(_stored(version, properties), etag=result.etag, last_modified_ns=result.last_modified_ns)
 
-    async def _move(self, info: ObjectInfo, target: str) -> ObjectInfo:
+    async def _move(self, info: ObjectInfo, target: str, replaces: ObjectVersion | None) -> ObjectInfo:
+        await self._check(target, replaces)
         acl = info.properties.acl or await self._store.get_acl(info.key)
         try:
             result = await self._store.copy(info.key, target, source_etag=info.etag, acl=acl)
@@ -136,19 +139,26 @@ class Executor:
             raise Conflict
         await self._store.delete(key)
 
+    async def _check(self, key: str, expected: ObjectVersion | None) -> None:
+        """Look whether a key holds what is expected; nothing at all always will do."""
+        with suppress(NoSuchKey):
+            now = await self._store.head(key)
+            if expected is None or now.etag != expected.etag:
+                raise Conflict
+
     async def _move_tree(self, source: str, target: str) -> None:
         """Copy everything, then delete everything: a failure in between leaves the source whole.
 
         What another host changes or adds meanwhile stays under the old name.
         """
         copied: dict[str, str] = {}
-        limit = trio.CapacityLimiter(_PARALLEL_COPIES)
-        async with aclosing(self._store.list(source)) as pages:
-            async for page in pages:
-                async with open_team() as team:
-                    for listed in page.objects:
-                        team.start_soon(self._copy_listed, listed, source, target, limit)
-                copied.update((listed.key, listed.etag) for listed in page.objects)
+        try:
+            async with aclosing(self._store.list(source)) as pages:
+                async for page in pages:
+                    await self._copy_page(page, source, target, copied)
+        except BaseException:
+            await self._take_back([target + key.removeprefix(source) for key in copied])
+            raise
         unchanged: list[str] = []
         async with aclosing(self._store.list(source)) as pages:
             async for page in pages:
@@ -158,11 +168,26 @@ class Executor:
             message = f"{len(failures)} of {len(copied)} objects could not be deleted after the copy: {failures[0].key}"
             raise SpacesError(message, code=failures[0].code, key=failures[0].key)
 
-    async def _copy_listed(self, listed: ListedObject, source: str, target: str, limit: trio.CapacityLimiter) -> None:
-        new_key = target + listed.key.removeprefix(source)
-        async with limit:
-            acl = await self._store.get_acl(listed.key)
-            result = await self._store.copy(listed.key, new_key, source_etag=listed.etag, acl=acl)
+    async def _copy_page(self, page: ListPage, source: str, target: str, copied: dict[str, str]) -> None:
+        limit = trio.CapacityLimiter(_PARALLEL_COPIES)
+
+        async def copy(listed: ListedObject) -> None:
+            async with limit:
+                await self._copy_listed(listed, target + listed.key.removeprefix(source))
+            copied[listed.key] = listed.etag
+
+        async with open_team() as team:
+            for listed in page.objects:
+                team.start_soon(copy, listed)
+
+    async def _take_back(self, keys: list[str]) -> None:
+        """Remove the copies of a move that failed, as far as that can be done in short time."""
+        with trio.move_on_after(_TAKE_BACK_SECONDS, shield=True), suppress(SpacesError):
+            await self._store.delete_many(keys)
+
+    async def _copy_listed(self, listed: ListedObject, key: str) -> None:
+        acl = await self._store.get_acl(listed.key)
+        result = await self._store.copy(listed.key, key, source_etag=listed.etag, acl=acl)
         if result.etag != listed.etag:
             raise Conflict
 

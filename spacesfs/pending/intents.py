@@ -42,9 +42,12 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """An object goes, if it is still what ``version`` returns when the turn comes; None means there is none."""
+    """An object goes, if it is still what ``version`` returns when the turn comes; None means there is none.
 
-    key: str
+    The key is asked for then too: the directory may have been renamed meanwhile.
+    """
+
+    key: Callable[[], str]
     version: Callable[[], ObjectVersion | None]
 
 
@@ -57,10 +60,11 @@ class RemoveMarker:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An object gets another key; its properties go with it."""
+    """An object gets another key; its properties go with it. It may replace only ``replaces``, None being nothing."""
 
     info: ObjectInfo
     target: str
+    replaces: ObjectVersion | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,9 @@ def keys_of(intent: Intent) -> tuple[str, ...]:
 
 def _touched(intent: Intent) -> tuple[str, ...]:
     match intent:
-        case Publish():
+        case Publish() | Delete():
             return (intent.key(),)
-        case Put() | RemoveMarker() | Delete():
+        case Put() | RemoveMarker():
             return (intent.key,)
         case Describe():
             return (intent.version.key,)

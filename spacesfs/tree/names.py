@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 from spacesfs.errors import NameNotUtf8, NameTooLong
 
 MAX_KEY_BYTES = 1024  # S3 API, object key
@@ -25,7 +28,12 @@ def segment_of(name: bytes) -> str:
 
 def is_name(segment: str) -> bool:
     """Say whether a key segment can be shown as a file name as it is."""
-    return segment not in ("", ".", "..") and "\0" not in segment and len(segment.encode()) <= MAX_SEGMENT_BYTES
+    return (
+        segment not in ("", ".", "..")
+        and "\0" not in segment
+        and "/" not in segment
+        and len(segment.encode()) <= MAX_SEGMENT_BYTES
+    )
 
 
 def check_key(key: str) -> str:
@@ -43,3 +51,14 @@ def split_key(key: str) -> tuple[str, str]:
     """Return the key of the directory that holds a file or directory, and its name in there."""
     prefix, slash, name = key.rstrip("/").rpartition("/")
     return prefix + slash, name
+
+
+def conflict_name(name: str, host: str, stamp: str, is_taken: Callable[[str], bool]) -> str:
+    """Return a free name that tells whose version of a file it is; the stem is cut where it would be too long."""
+    mark = f".conflict-{host[:64]}-{stamp}"
+    for number in count(1):
+        suffix = mark if number == 1 else f"{mark}-{number}"
+        stem = name.encode()[: MAX_SEGMENT_BYTES - len(suffix.encode())].decode(errors="ignore")
+        if not is_taken(stem + suffix):
+            return stem + suffix
+    raise AssertionError("count ended")

@@ -65,11 +65,11 @@ class Resolver:
             before = self._local.version_of(inode) if inode is not None else None
             prefix = directory.key
             key = check_key(prefix + name)
-            found = None if self._local.is_doomed(key) else await self._view.find(prefix, name)
+            found = await self._view.find(prefix, name)
             now = self._table.child(directory, name)
             if now is inode and (now is None or self._local.version_of(now) == before) and directory.key == prefix:
                 break  # else it changed here while the Space was asked, and the answer is older
-        if found is not None:
+        if found is not None and not (found.version is not None and self._local.is_doomed(key)):
             return self.bind(directory, name, found)
         self._table.displace(directory, name)
         return None
@@ -110,24 +110,26 @@ class Resolver:
     def entries(self, directory: Inode, listing: Listing, asked_at: float) -> list[Entry]:
         """Return a snapshot of a directory, in the order of names; ``asked_at`` is when the listing was asked for."""
         prefix = directory.key
-        entries = {name: Entry(name, listed, asked_at) for name, listed in listing.objects.items()}
+        doomed = {name for name in listing.objects if self._local.is_doomed(prefix + name)}
+        entries = {
+            name: Entry(name, listed, asked_at) for name, listed in listing.objects.items() if name not in doomed
+        }
         entries.update((name, Entry(name, None, asked_at)) for name in listing.directories)
         for name, child in directory.children.items():
             if self._local.is_ahead(child):
                 entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
-        return sorted(
-            (entry for entry in entries.values() if entry.is_local or not self._local.is_doomed(prefix + entry.name)),
-            key=lambda entry: entry.name,
-        )
+        return sorted(entries.values(), key=lambda entry: entry.name)
 
     def entry(self, directory: Inode, entry: Entry) -> Inode | None:
         """Return the inode of an entry of a snapshot without asking the Space; None if it is known to be gone."""
         inode = self._table.child(directory, entry.name)
         if inode is not None and (self._local.is_ahead(inode) or inode.validated_at > entry.asked_at):
             return inode  # known better than by the listing
-        if entry.is_local or self._local.is_doomed(directory.key + entry.name):
+        if entry.is_local:
             return inode
         if entry.listed is not None:
+            if self._local.is_doomed(entry.listed.key):
+                return None
             return self.bind(directory, entry.name, self._view.glance_at_file(entry.listed))
         return self.bind(directory, entry.name, self._view.glance_at_directory(f"{directory.key}{entry.name}/"))
 

@@ -32,6 +32,13 @@ class ViewStore(Lister, Protocol):
         """Return the first page of a listing."""
 
 
+class _Unknown:
+    """Nothing was heard of a marker, not even that there is none."""
+
+
+_UNKNOWN = _Unknown()
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What is behind a name. ``version`` is None for a directory; ``is_described`` is False if only a listing told."""
@@ -53,7 +60,7 @@ class View:
         self._mounted_ns = mounted_ns
         self._changes = 0  # an answer is remembered only if nothing changed here while the Space was asked
         self._listings: ListingCache[Listing] = ListingCache(ttl_seconds)
-        self._objects = ObjectCache()
+        self._objects = ObjectCache(ttl_seconds)
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
         self._absent: TTLCache[str, None] = TTLCache(_MAX_ABSENT, ttl_seconds, timer=trio.current_time)
 
@@ -107,8 +114,9 @@ class View:
         if info is None:
             self._drop(key)
             return None
-        if before is not None and is_unchanged(before, info):
-            info = replace(info, properties=before.properties)  # and with it what a HEAD does not tell: ACL and tags
+        known = self._objects.complete(key)
+        if known is not None and is_unchanged(known, info):
+            info = replace(info, properties=known.properties)  # and with it what a HEAD does not tell: ACL and tags
         self._objects.store(info)
         self._update_listing(info)
         return info
@@ -120,7 +128,7 @@ class View:
 
     def known(self, version: ObjectVersion) -> ObjectInfo | None:
         """Return what is remembered of exactly this version."""
-        info = self._objects.latest(version.key)
+        info = self._objects.complete(version.key)
         return info if info is not None and info.etag == version.etag else None
 
     async def directory(self, key: str) -> Found:
@@ -131,8 +139,9 @@ class View:
 
     async def marker(self, key: str) -> ObjectInfo | None:
         """Return the object that a directory has of its own, if any."""
-        if key in self._markers:
-            return self._markers.get(key)
+        known = self._markers.get(key, _UNKNOWN)
+        if not isinstance(known, _Unknown):
+            return known
         changes = self._changes
         try:
             marker = await self._store.head(key)
@@ -150,13 +159,18 @@ class View:
                     return False
         return True
 
-    async def keeps_itself(self, key: str) -> bool:
-        """Say whether a directory goes on to exist without any help: it has a marker or something in it."""
+    async def keeps_itself(self, key: str, is_ignored: Callable[[str], bool]) -> bool:
+        """Say whether a directory goes on to exist without help: it has a marker, or something that is not ignored."""
         listing = self._listings.get(key)
-        if listing is not None and not listing.is_vanished:
+        if listing is not None and (listing.has_marker or listing.directories):
             return True
-        page = await self._store.list_page(key, max_keys=1)
-        return bool(page.objects)
+        if listing is not None and any(not is_ignored(listed.key) for listed in listing.objects.values()):
+            return True
+        async with aclosing(self._store.list(key)) as pages:
+            async for page in pages:
+                if any(not is_ignored(listed.key) for listed in page.objects):
+                    return True
+        return False
 
     def note_stored(self, info: ObjectInfo) -> None:
         """An object was stored by this mount."""
