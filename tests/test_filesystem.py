@@ -14,6 +14,7 @@ from types_boto3_s3 import S3Client
 from spacesfs.client.call import Call
 from spacesfs.client.errors import ServerFault
 from spacesfs.errors import Exists, IsDirectory, NotFound, StaleFile
+from spacesfs.filesystem import AttributeChange
 from spacesfs.tree.inodes import ROOT_NUMBER
 from tests.assembled import ME, Hold, Host, assemble
 from tests.servers.rgw import RadosGateway
@@ -48,6 +49,22 @@ class Space:
 
     def put(self, key: str, body: bytes) -> None:
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=body)
+
+    def publish(self, key: str, body: bytes) -> None:
+        self._s3.put_object(
+            Bucket=self._bucket, Key=key, Body=body, ACL="public-read", ContentType="text/x-c", Metadata={"x": "y"}
+        )
+
+    def make_private(self, key: str) -> None:
+        self._s3.put_object_acl(Bucket=self._bucket, Key=key, ACL="private")
+
+    def is_public(self, key: str) -> bool:
+        return len(self._s3.get_object_acl(Bucket=self._bucket, Key=key)["Grants"]) > 1
+
+    def properties(self, key: str) -> tuple[str, str | None]:
+        """Return the type and the metadata ``x``."""
+        head = self._s3.head_object(Bucket=self._bucket, Key=key)
+        return head["ContentType"], head["Metadata"].get("x")
 
     def remove(self, key: str) -> None:
         self._s3.delete_object(Bucket=self._bucket, Key=key)
@@ -203,8 +220,8 @@ async def test_after_a_conflict_the_writer_goes_on_with_its_own_file(host: Host,
 
 
 async def test_a_change_by_another_host_that_was_seen_meanwhile(forgetful: Host, space: Space) -> None:
-    space.put("f", b"first")
-    handle = await forgetful.open("f")
+    handle = await forgetful.create("f", b"first")
+    await forgetful.fs.files.fsync(handle)
     space.put("f", b"theirs")
     assert await forgetful.read("f") == b"theirs"  # the name stands for their version now
     await forgetful.fs.files.write(handle, 0, b"ours!")
@@ -216,10 +233,10 @@ async def test_a_change_by_another_host_that_was_seen_meanwhile(forgetful: Host,
 
 
 async def test_a_change_by_another_host_that_getattr_met(forgetful: Host, space: Space) -> None:
-    space.put("f", b"first")
-    inode = await forgetful.fs.lookup(ROOT_NUMBER, b"f")
-    handle = await forgetful.fs.open(inode.number, os.O_RDWR)
+    handle = await forgetful.create("f", b"first")
+    await forgetful.fs.files.fsync(handle)
     space.put("f", b"theirs")
+    inode = forgetful.fs.files.handle(handle).opened.inode
     with pytest.raises(StaleFile):
         await forgetful.fs.getattr(inode.number)
     await forgetful.fs.files.write(handle, 0, b"ours!")
@@ -228,6 +245,18 @@ async def test_a_change_by_another_host_that_getattr_met(forgetful: Host, space:
     await forgetful.fs.files.release(handle)
     assert space.get("f") == b"theirs"
     assert conflict_of(space, "f") == b"ours!"
+
+
+async def test_the_first_write_into_a_version_that_is_gone_fails(forgetful: Host, space: Space) -> None:
+    space.put("f", b"first")
+    handle = await forgetful.open("f")
+    space.put("f", b"theirs")
+    with pytest.raises(StaleFile):
+        await forgetful.fs.files.write(handle, 5, b" and ours")
+    await forgetful.close(handle)
+    assert space.contents() == {"f": b"theirs"}
+    assert forgetful.fs.files.unpublished() == []
+    assert forgetful.staging.used_bytes == 0
 
 
 async def test_readers_never_see_two_versions(host: Host, space: Space) -> None:
@@ -260,6 +289,55 @@ async def test_a_delayed_delete_leaves_a_newer_version(host: Host, space: Space)
     space.put("f", b"second")
     await host.close(handle)
     assert space.contents() == {"f": b"second"}
+
+
+async def test_a_partial_overwrite_that_loses_is_kept_whole(host: Host, space: Space) -> None:
+    space.put("f", b"first one")
+    handle = await host.open("f")
+    await host.fs.files.write(handle, 2, b"OURS")
+    space.put("f", b"theirs")
+    with pytest.raises(StaleFile):
+        await host.fs.files.flush(handle)
+    await host.fs.files.release(handle)
+    assert space.get("f") == b"theirs"
+    assert conflict_of(space, "f") == b"fiOURSone"
+    assert host.fs.files.unpublished() == []
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "é" * 127])
+async def test_what_is_kept_beside_a_long_name_can_be_seen(host: Host, space: Space, name: str) -> None:
+    handle = await host.create(name, b"ours")
+    space.put(name, b"theirs")
+    with pytest.raises(StaleFile):
+        await host.fs.files.flush(handle)
+    await host.fs.files.release(handle)
+    (kept,) = set(space.contents()) - {name}
+    assert space.get(kept) == b"ours"
+    assert sorted(await host.names()) == sorted([name, kept])
+
+
+async def test_a_rewrite_keeps_what_others_gave_the_object(host: Host, space: Space) -> None:
+    space.publish("f", b"first")
+    handle = await host.open("f")
+    await host.fs.files.write(handle, 0, b"ours")
+    await host.close(handle)
+    await _chmod(host, "f", 0o600)
+    await _rename(host, "f", "g")
+    assert (space.get("g"), space.properties("g"), space.is_public("g")) == (b"ourst", ("text/x-c", "y"), True)
+
+
+async def test_what_was_made_private_is_not_made_public_again(forgetful: Host, space: Space) -> None:
+    space.publish("f", b"secret")
+    await _chmod(forgetful, "f", 0o600)
+    assert space.is_public("f")
+    space.make_private("f")
+    await _chmod(forgetful, "f", 0o640)
+    assert not space.is_public("f")
+    space.publish("f", b"secret")
+    await _chmod(forgetful, "f", 0o600)
+    space.make_private("f")
+    await _rename(forgetful, "f", "g")
+    assert not space.is_public("g")
 
 
 # --- renaming and removing
@@ -344,6 +422,51 @@ async def test_an_unlinked_open_file_is_read_to_its_last_release(host: Host, spa
     assert await host.fs.read(other, MIB - 1, 10) == b"x"
     await host.close(other)
     assert space.keys() == []
+
+
+async def test_a_directory_takes_the_name_of_an_unlinked_open_file(host: Host, space: Space) -> None:
+    space.put("x", b"file")
+    handle = await host.open("x", os.O_RDONLY)
+    await host.fs.names.unlink(ROOT_NUMBER, b"x")
+    directory = await host.fs.names.mkdir(ROOT_NUMBER, b"x", 0o755, ME.uid, ME.gid)
+    assert (await host.fs.lookup(ROOT_NUMBER, b"x")).number == directory.number
+    assert await host.names() == ["x"]
+    assert await host.fs.read(handle, 0, 10) == b"file"
+    await host.close(handle)
+    assert space.keys() == ["x/"]
+
+
+async def test_an_unlinked_open_file_does_not_come_back_with_its_directory(host: Host, space: Space) -> None:
+    directory = await host.fs.names.mkdir(ROOT_NUMBER, b"d", 0o755, ME.uid, ME.gid)
+    await host.write("gone", b"x", directory.number)
+    await host.write("stays", b"y", directory.number)
+    handle = await host.open("gone", os.O_RDONLY, directory.number)
+    await host.fs.names.unlink(directory.number, b"gone")
+    await _rename(host, "d", "e")
+    assert await host.names(directory.number) == ["stays"]
+    await host.close(handle)
+    assert await host.names(directory.number) == ["stays"]
+    assert space.keys() == ["e/", "e/stays"]
+
+
+async def test_a_delete_that_fails_is_tried_again(host: Host, space: Space) -> None:
+    failures = 2
+
+    async def fail(call: Call) -> None:
+        nonlocal failures
+        if call.operation == "DeleteObject" and failures:
+            failures -= 1
+            raise ServerFault("out of order")
+
+    space.put("f", b"x")
+    handle = await host.open("f", os.O_RDONLY)
+    await host.fs.names.unlink(ROOT_NUMBER, b"f")
+    host.wire.before = fail
+    await host.close(handle)
+    with trio.fail_after(30):
+        while space.keys():  # noqa: ASYNC110 - the retry is a background task's
+            await trio.sleep(0.05)
+    assert failures == 0
 
 
 async def test_a_lookup_under_way_does_not_take_the_name_from_what_was_written(host: Host, space: Space) -> None:
@@ -499,3 +622,8 @@ async def _rename(host: Host, name: str, new_name: str) -> None:
 
 async def _look(host: Host, name: str) -> None:
     await host.fs.lookup(ROOT_NUMBER, name.encode())
+
+
+async def _chmod(host: Host, name: str, mode: int) -> None:
+    inode = await host.fs.lookup(ROOT_NUMBER, name.encode())
+    await host.fs.setattr(inode.number, AttributeChange(mode=mode), None)
