@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol
 
 import trio
@@ -215,22 +215,20 @@ class OpenFile:
         return False
 
     async def _was_ours(self, key: str) -> bool:
-        """Look whether an earlier attempt of ours made the object, only its reply was lost."""
-        with suppress(NoSuchKey):
-            return (await self._store.head(key)).etag in self._attempted
-        return False
-
-    async def _check_free(self, key: str) -> None:
-        with suppress(NoSuchKey):
-            if (await self._store.head(key)).etag not in self._attempted:
-                raise Conflict
+        """Look whether an earlier attempt of ours made the object, only its reply was lost; if so, that is the base."""
+        try:
+            now = await self._store.head(key)
+        except NoSuchKey:
+            return False
+        if now.etag not in self._attempted:
+            return False
+        self.base = ObjectVersion(key, now.etag, now.size)
+        return True
 
     async def _upload(self, key: str, staged: StagedFile, properties: ObjectProperties, *, is_new: bool) -> str:
         if staged.size <= SINGLE_PUT_BYTES:
             return await self._uploader.put_small(key, self, staged.size, properties, is_new=is_new)
         base = None if is_new else self.base
-        if is_new:  # completing a multipart upload knows no condition
-            await self._check_free(key)
         # Past the clean bytes of the base version everything is present, so what is copied is what is absent or clean.
         parts = plan_parts(staged.size, staged.dirty, base.size if base is not None else 0)
         return await self._uploader.put_parts(key, self, parts, properties, base)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import trio
 
-from spacesfs.client.errors import PreconditionFailed, SpacesError
+from spacesfs.client.errors import NoSuchKey, PreconditionFailed, SpacesError
 from spacesfs.client.hashing import md5_hex, multipart_etag
 from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion, Part
 from spacesfs.content.budget import ByteBudget
@@ -138,15 +138,14 @@ class Uploader:
         """Store a file by a multipart upload; return the ETag. A failed upload is aborted.
 
         Raises:
-            PreconditionFailed: The base version was replaced meanwhile.
+            PreconditionFailed: The base version was replaced meanwhile, or without one the key was taken.
         """
         if parts[-1].extent.end > MAX_OBJECT_BYTES:
             raise FileTooBig
         upload_id = await self._store.create_upload(key, properties)
         try:
             done = await self._send(key, upload_id, source, parts, base)
-            if base is not None:
-                await self._check_base(base)
+            await self._check(key, base)
             source.note_attempt(multipart_etag([part.etag for part in done]))
             return await self._store.complete_upload(key, upload_id, done, tags=properties.tags)
         except BaseException:
@@ -181,12 +180,16 @@ class Uploader:
                     )  # the budget paces the loop: a file of 10,000 parts does not become as many tasks
         return [done[number] for number in sorted(done)]
 
-    async def _check_base(self, base: ObjectVersion) -> None:
-        """The engine behind Spaces ignores conditions on part copies and on completion: compare just before the end."""
-        now = await self._store.head(base.key)
-        if now.etag != base.etag:
-            message = f"{base.key} was replaced during the upload"
-            raise PreconditionFailed(message, key=base.key)
+    async def _check(self, key: str, base: ObjectVersion | None) -> None:
+        """Compare just before the end: the engine behind Spaces ignores conditions on part copies and on completion."""
+        try:
+            now = await self._store.head(key if base is None else base.key)
+        except NoSuchKey:
+            if base is None:
+                return
+            raise
+        if base is None or now.etag != base.etag:
+            raise PreconditionFailed(f"{now.key} was changed during the upload", key=now.key)
 
     async def _abort(self, key: str, upload_id: str) -> None:
         with trio.move_on_after(_ABORT_SECONDS, shield=True):
