@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from spacesfs.attributes import Attributes, metadata_with
+from spacesfs.attributes import Attributes
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectInfo
 from spacesfs.content.extents import Extent
 from spacesfs.content.reader import PageReader
 from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory
 from spacesfs.namespace import Namespace
-from spacesfs.openfiles import Opened, OpenFiles
+from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Delete, Describe, Intent, Move, MoveTree, Publish, Put, RemoveMarker
 from spacesfs.pending.scheduler import Scheduler
-from spacesfs.properties import PropertyKeeper
+from spacesfs.properties import PropertyKeeper, with_attributes
+from spacesfs.publication import Opened
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, segment_of
 from spacesfs.tree.resolver import Entry, Resolver
@@ -251,13 +252,10 @@ class FileSystem:
         return inode
 
     async def _save_attributes(self, inode: Inode) -> None:
-        attributes = inode.attributes
-        if not attributes.is_directory:
+        if not inode.attributes.is_directory:
             await self.files.save_attributes(inode)
         elif inode.key:  # the root of a bucket has no object that could carry them: they last as long as the mount
-            await self._properties.change_directory(
-                inode.key, lambda old: replace(old, metadata=metadata_with(attributes, old.metadata))
-            )
+            await self._properties.change_directory(inode.key, with_attributes(inode.attributes))
 
     async def _truncate(self, inode: Inode, size_bytes: int, handle: int | None) -> None:
         if handle is not None:

@@ -1,52 +1,27 @@
-"""Open files and their handles: who has what open, and when its content goes to the Space."""
+"""Open files and their handles: who has what open, and what is in hand of it."""
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import trio
 
-from spacesfs.attributes import Attributes, metadata_with
 from spacesfs.client.errors import SpacesError
-from spacesfs.client.models import ObjectProperties, ObjectVersion
+from spacesfs.client.models import ObjectVersion
 from spacesfs.content.file import FileFactory, OpenFile
 from spacesfs.content.reader import FileReader
-from spacesfs.errors import BadHandle, Conflict, Exists, FsError, NotFound
-from spacesfs.pending.intents import Delete, Publish
+from spacesfs.errors import BadHandle, FsError
+from spacesfs.pending.intents import Delete
 from spacesfs.pending.scheduler import Scheduler
-from spacesfs.properties import PropertyKeeper
+from spacesfs.publication import RETRY_SECONDS, Opened, Publisher, is_wanted
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import conflict_name, split_key
-from spacesfs.tree.view import View
 
 log = logging.getLogger(__name__)
-
-_FIRST_RETRY_SECONDS = 1.0
-_MAX_DOUBLINGS = 6  # a retry at least every 64 seconds
-
-
-@dataclass(slots=True, eq=False)
-class Opened:
-    """An inode with content in hand.
-
-    ``handles`` may be 0 while the content waits to be published. ``doomed`` is set while the file is open but unlinked:
-    its object goes with the last handle.
-    """
-
-    inode: Inode
-    file: OpenFile
-    handles: int = 0
-    doomed: bool = False
-    dirty_since: float | None = None
-    attempts: int = 0
-    error: str = ""
-    retry_at: float = field(default=float("inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +40,11 @@ class OpenFiles:
     those failed. Only the last release of an unlinked file throws content away.
     """
 
-    def __init__(
-        self, content: FileFactory, table: InodeTable, view: View, scheduler: Scheduler, properties: PropertyKeeper
-    ) -> None:
+    def __init__(self, content: FileFactory, table: InodeTable, scheduler: Scheduler, publisher: Publisher) -> None:
         self._content = content
         self._table = table
-        self._view = view
         self._scheduler = scheduler
-        self._properties = properties
+        self._publisher = publisher
         self._opened: dict[int, Opened] = {}
         self._handles: dict[int, Handle] = {}
         self._next_handle = 1
@@ -83,7 +55,7 @@ class OpenFiles:
 
     def unpublished(self) -> list[Opened]:
         """Return what is not (wholly) in the Space: open and written to, or failed to go there."""
-        return [opened for opened in self._opened.values() if opened.file.is_dirty and _is_wanted(opened.inode)]
+        return [opened for opened in self._opened.values() if opened.file.is_dirty and is_wanted(opened.inode)]
 
     def is_ahead(self, inode: Inode) -> bool:
         """Say whether an inode has content here that is not in the Space."""
@@ -173,67 +145,24 @@ class OpenFiles:
                 log.warning("%s is not in the Space yet: %s", opened.inode.key, error)
         await self._let_go(opened)
 
-    # --- publication
-
-    async def publish(self, opened: Opened) -> None:
-        """Return when the content is acknowledged; a clean or unlinked file needs nothing.
-
-        Raises:
-            Conflict: Another host changed the object first; the content is kept beside it, under a conflict name.
-            FsError, SpacesError: It did not work; the content stays in hand and is tried again.
-        """
-        inode = opened.inode
-        if not opened.file.is_dirty or not _is_wanted(inode):
-            return
-        if inode.is_displaced and inode.parent is not None and self._table.child(inode.parent, inode.name) is None:
-            self._table.move(inode, inode.parent, inode.name)  # another host removed it; what is written here counts
-        try:
-            await self._acknowledge(opened)
-        except Conflict:
-            await self._keep_beside(opened)
-            raise
-        except Exception as error:
-            if _is_wanted(inode):
-                self._note_failure(opened, error)
-                raise
-
     async def claim(self, number: int) -> None:
         """Store a file just created, empty as it is, so that no other host can create it.
 
         Raises:
             Exists: Another host was first.
         """
-        opened = self.handle(number).opened
-        if opened.file.base is not None:  # it takes the place of an object that was unlinked here
-            return
-        try:
-            await self._acknowledge(opened)
-        except Conflict as error:
-            self._view.doubt(split_key(opened.inode.key)[0])
-            raise Exists from error
+        await self._publisher.claim(self.handle(number).opened)
 
-    async def _acknowledge(self, opened: Opened) -> None:
-        inode, file = opened.inode, opened.file
-        if inode.is_displaced:
-            raise Conflict
-        sent: list[Attributes] = []
+    # --- what is not in the Space yet
 
-        async def properties() -> ObjectProperties:
-            if not inode.is_linked:
-                raise NotFound
-            sent[:] = [inode.attributes]
-            return await self._properties.for_file(file.base, inode.name, inode.attributes)
-
-        await self._scheduler.acknowledge(Publish(file, lambda: inode.key, properties))
-        inode.validated_at = trio.current_time()
-        opened.dirty_since, opened.attempts, opened.error, opened.retry_at = None, 0, "", float("inf")
-        if sent and sent[0] is not inode.attributes and not file.is_dirty:
-            await self.save_attributes(inode)
+    async def publish(self, opened: Opened) -> None:
+        """Return when the content of a file is acknowledged; see `Publisher.publish`."""
+        await self._publisher.publish(opened)
 
     async def retry_failed(self) -> None:
         """Try again, with growing delay and for as long as it takes, what could not be published. Never returns."""
         while True:
-            await trio.sleep(_FIRST_RETRY_SECONDS)
+            await trio.sleep(RETRY_SECONDS)
             now = trio.current_time()
             for opened in [opened for opened in self._opened.values() if opened.retry_at <= now]:
                 try:
@@ -251,10 +180,7 @@ class OpenFiles:
             return
         version = self.version_of(inode)
         if version is not None:
-            attributes = inode.attributes
-            await self._properties.change(
-                version, lambda old: replace(old, metadata=metadata_with(attributes, old.metadata))
-            )
+            await self._publisher.describe(inode, version)
 
     def rebase(self, inode: Inode, version: ObjectVersion) -> None:
         """The object of an inode has another key or version by now."""
@@ -341,17 +267,11 @@ class OpenFiles:
         if opened.dirty_since is None:
             opened.dirty_since = now_ns / 1e9
 
-    def _note_failure(self, opened: Opened, error: Exception) -> None:
-        opened.attempts += 1
-        opened.error = str(error)
-        delay_seconds = _FIRST_RETRY_SECONDS * 2 ** min(opened.attempts - 1, _MAX_DOUBLINGS)
-        opened.retry_at = trio.current_time() + delay_seconds
-
     async def _let_go(self, opened: Opened) -> None:
         """Free what nobody holds and nothing is left to do for."""
         if opened.handles:
             return
-        if opened.file.is_dirty and _is_wanted(opened.inode):
+        if opened.file.is_dirty and is_wanted(opened.inode):
             return
         await self._delete_doomed(opened)
         if not opened.doomed and not opened.handles:
@@ -372,7 +292,7 @@ class OpenFiles:
             await self._delete_object(opened.inode)
         except SpacesError as error:
             log.warning("%s was deleted here but is still in the Space: %s", opened.inode.key, error)
-            self._note_failure(opened, error)
+            self._publisher.note_failure(opened, error)
             return
         except FsError as error:
             log.warning("%s was deleted here, but another host changed it: %s", opened.inode.key, error)
@@ -380,25 +300,3 @@ class OpenFiles:
 
     async def _delete_object(self, inode: Inode) -> None:
         await self._scheduler.acknowledge(Delete(lambda: inode.key, lambda: self.version_of(inode)))
-
-    async def _keep_beside(self, opened: Opened) -> None:
-        """Another host was first: its version keeps the name, our file goes on under one that says so."""
-        inode = opened.inode
-        assert inode.parent is not None, "the root is no file"
-        parent, stamp = inode.parent, time.strftime("%Y%m%dT%H%M%S")
-        name = conflict_name(inode.name, socket.gethostname(), stamp, lambda name: name in parent.children)
-        theirs = inode.key
-        try:
-            await opened.file.detach()
-            self._table.move(inode, inode.parent, name)
-            self._view.doubt(split_key(theirs)[0])  # what is known of theirs is old; the next look-up asks
-            await self.publish(opened)
-        except (FsError, SpacesError) as error:
-            self._note_failure(opened, error)
-            raise
-        log.warning("%s was changed by another host; what was written here is kept as %s", theirs, inode.key)
-
-
-def _is_wanted(inode: Inode) -> bool:
-    """Say whether what is written to a file must reach the Space: only an unlink or a rename over it here ends that."""
-    return inode.is_linked or inode.is_displaced

@@ -17,6 +17,11 @@ from spacesfs.tree.view import View
 Change = Callable[[ObjectProperties], ObjectProperties]
 
 
+def with_attributes(attributes: Attributes) -> Change:
+    """Return the change that writes a file's attributes over the old ones."""
+    return lambda old: replace(old, metadata=metadata_with(attributes, old.metadata))
+
+
 class PropertyKeeper:
     """Finds what an object carries, and sees that nothing of it is lost when something is changed.
 

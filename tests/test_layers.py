@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "spacesfs").rglob("*
 GROUND = {"metrics", "tasks", "logs"}  # import nothing of ours, and anyone may use them
 BELOW_TREE = GROUND | {"cache", "client", "errors", "attributes"}
 BELOW_FILESYSTEM = BELOW_TREE | {"tree", "content", "pending"}
-FILESYSTEM = {"properties", "openfiles", "namespace", "xattrs", "filesystem"}
+FILESYSTEM = {"properties", "publication", "openfiles", "namespace", "xattrs", "filesystem"}
 EVERYTHING = BELOW_FILESYSTEM | FILESYSTEM | {"fuse", "config", "cli"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "content": BELOW_TREE,
     "pending": BELOW_TREE | {"content"},
     "properties": BELOW_FILESYSTEM,
-    "openfiles": BELOW_FILESYSTEM | {"properties"},
+    "publication": BELOW_FILESYSTEM | {"properties"},
+    "openfiles": BELOW_FILESYSTEM | {"publication"},
     "namespace": BELOW_FILESYSTEM | {"properties", "openfiles"},
     "xattrs": BELOW_FILESYSTEM | {"properties", "openfiles"},
     "filesystem": BELOW_FILESYSTEM | FILESYSTEM,

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.executor import Executor
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import PropertyKeeper
+from spacesfs.publication import Publisher
 from spacesfs.tasks import open_team
 from spacesfs.tree.inodes import InodeTable
 from spacesfs.tree.resolver import Resolver
@@ -63,6 +64,7 @@ class Mount:
     pages: PageCache
     budget: ByteBudget
     staging: StagingArea
+    notices: Iterable[str]
     read_only_reason: str | None
     is_draining: bool = False
     since: float = field(default_factory=time.time)
@@ -103,7 +105,7 @@ class Mount:
                 )
                 for name, totals in self.requests.totals.items()
             },
-            notices=[],
+            notices=list(self.notices),
         )
 
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
@@ -192,10 +194,11 @@ async def _build(
     content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, _read_ahead(config))
     marker = await view.marker(config.prefix) if config.prefix else None
     table = InodeTable(config.prefix, attributes_of(marker, defaults) if marker else defaults.for_directory(mounted_ns))
-    files = OpenFiles(content, table, view, scheduler, properties)
+    publisher = Publisher(table, view, scheduler, properties)
+    files = OpenFiles(content, table, scheduler, publisher)
     resolver = Resolver(table, view, files, config.metadata_ttl)
     filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader)
-    return Mount(config, filesystem, requests, pages, budget, staging, read_only_reason)
+    return Mount(config, filesystem, requests, pages, budget, staging, publisher.notices, read_only_reason)
 
 
 def _staging_area(config: MountConfig) -> StagingArea:
