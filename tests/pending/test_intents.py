@@ -25,7 +25,7 @@ def put(key: str) -> Intent:
 
 
 def move(source: str, target: str) -> Intent:
-    return Move(ObjectInfo(source, 0, "e", 0, NONE), target)
+    return Move(ObjectInfo(source, 0, "e", 0, NONE), target, None)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def move(source: str, target: str) -> Intent:
         (put("a"), ("a",)),
         (put("a/"), ("a",)),
         (Describe(ObjectVersion("a", "e", 0), NONE), ("a",)),
-        (Delete("a", lambda: None), ("a",)),
+        (Delete(lambda: "a", lambda: None), ("a",)),
         (RemoveMarker("d/e/"), ("d/e",)),
         (move("a", "b"), ("a", "b")),
         (MoveTree("a/", "b/c/"), ("a", "b/c")),

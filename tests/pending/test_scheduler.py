@@ -96,8 +96,9 @@ async def test_a_tree_waits_for_what_is_inside_and_the_other_way_round(bench: Be
 async def test_a_move_waits_for_both_its_keys(bench: Bench) -> None:
     bench.store.set("a", b"moved")
     info = bench.store.info("a")
+    replaced = bench.store.set("b", b"")
     async with trio.open_nursery() as nursery:
-        await bench.ask(nursery, put("b"), Move(info, "b"), put("a", b"new"))
+        await bench.ask(nursery, put("b"), Move(info, "b", replaced), put("a", b"new"))
         assert list(bench.waiting) == ["b"]
         await bench.let_go("b")
         assert list(bench.waiting) == ["a"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
+from types_boto3_s3 import S3Client
 
 from spacesfs.attributes import AttributeDefaults
 from spacesfs.cache.pages import PageCache
@@ -25,7 +26,7 @@ from spacesfs.content.readahead import ReadAheadOptions
 from spacesfs.content.reader import PageReader
 from spacesfs.content.staging import StagingArea
 from spacesfs.content.upload import Uploader
-from spacesfs.filesystem import Caller, FileSystem, note_confirmed
+from spacesfs.filesystem import AttributeChange, Caller, FileSystem, note_confirmed
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.executor import Executor
 from spacesfs.pending.scheduler import Scheduler
@@ -149,6 +150,15 @@ class Host:
             self.fs.drop_unused(inode)
         return found
 
+    async def rename(self, name: str, new_name: str) -> None:
+        """Rename in the root."""
+        await self.fs.names.rename(ROOT_NUMBER, name.encode(), ROOT_NUMBER, new_name.encode(), may_replace=True)
+
+    async def chmod(self, name: str, mode: int) -> None:
+        """Change permissions."""
+        inode = await self.fs.lookup(ROOT_NUMBER, name.encode())
+        await self.fs.setattr(inode.number, AttributeChange(mode=mode), None)
+
     def sent(self) -> Counter[str]:
         """Return how often each operation was called since the last time."""
         operations = Counter(call.operation for call in self.wire.calls)
@@ -184,3 +194,42 @@ async def assemble(
         finally:
             nursery.cancel_scope.cancel()
     await wire.close()
+
+
+class Space:
+    """What another client sees and does."""
+
+    def __init__(self, s3: S3Client, bucket: str) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+
+    def put(self, key: str, body: bytes) -> None:
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=body)
+
+    def publish(self, key: str, body: bytes) -> None:
+        self._s3.put_object(
+            Bucket=self._bucket, Key=key, Body=body, ACL="public-read", ContentType="text/x-c", Metadata={"x": "y"}
+        )
+
+    def make_private(self, key: str) -> None:
+        self._s3.put_object_acl(Bucket=self._bucket, Key=key, ACL="private")
+
+    def is_public(self, key: str) -> bool:
+        return len(self._s3.get_object_acl(Bucket=self._bucket, Key=key)["Grants"]) > 1
+
+    def properties(self, key: str) -> tuple[str, str | None]:
+        """Return the type and the metadata ``x``."""
+        head = self._s3.head_object(Bucket=self._bucket, Key=key)
+        return head["ContentType"], head["Metadata"].get("x")
+
+    def remove(self, key: str) -> None:
+        self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    def get(self, key: str) -> bytes:
+        return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def keys(self) -> list[str]:
+        return [entry["Key"] for entry in self._s3.list_objects_v2(Bucket=self._bucket).get("Contents", ())]
+
+    def contents(self) -> dict[str, bytes]:
+        return {key: self.get(key) for key in self.keys()}
