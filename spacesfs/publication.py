@@ -98,10 +98,7 @@ class Publisher:
 
     async def describe(self, inode: Inode, version: ObjectVersion) -> None:
         """Bring the attributes of a file to its object, the content staying as it is."""
-        attributes = inode.attributes
-        await self._properties.change(
-            version, lambda old: replace(old, metadata=metadata_with(attributes, old.metadata))
-        )
+        await self._properties.change(version, with_attributes(inode.attributes))
 
     def note_failure(self, opened: Opened, error: Exception) -> None:
         """Remember why something did not get to the Space, and when to try again."""
