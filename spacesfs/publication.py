@@ -16,7 +16,7 @@ from spacesfs.content.file import OpenFile
 from spacesfs.errors import Conflict, Exists, NotFound
 from spacesfs.pending.intents import Publish
 from spacesfs.pending.scheduler import Scheduler
-from spacesfs.properties import PropertyKeeper
+from spacesfs.properties import PropertyKeeper, with_attributes
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import conflict_name, split_key
 from spacesfs.tree.view import View
