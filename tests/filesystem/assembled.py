@@ -31,6 +31,7 @@ from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.executor import Executor
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import PropertyKeeper
+from spacesfs.publication import Publisher
 from spacesfs.tree.inodes import ROOT_NUMBER, InodeTable
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
@@ -184,7 +185,7 @@ async def assemble(
         reader = PageReader(bucket, PageCache(MEMORY_BYTES // 2), budget, nursery.start_soon)
         content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, ReadAheadOptions())
         table = InodeTable("", defaults.for_directory(time.time_ns()))
-        files = OpenFiles(content, table, view, scheduler, properties)
+        files = OpenFiles(content, table, scheduler, Publisher(table, view, scheduler, properties))
         resolver = Resolver(table, view, files, ttl_seconds)
         fs = FileSystem(table, view, resolver, files, scheduler, properties, reader)
         nursery.start_soon(files.retry_failed)
