@@ -91,9 +91,7 @@ class OpenFile:
         _check_size(offset + len(data))
         async with self.lock:
             if self._staged is None and self.base is not None and self.base.size <= SINGLE_PUT_BYTES:
-                await self._fill_gaps(
-                    self._stage()
-                )  # a commit needs them all; by then another host may have changed them
+                await self._stage_all()  # a commit needs all bytes; by then another host may have changed them
             self._stage().write(offset, data)
             self.is_dirty = self.has_written = True
         return len(data)
@@ -188,6 +186,13 @@ class OpenFile:
             view = buffer[gap.start - extent.start : gap.end - extent.start]
             await read_version(self._store, _known(self.base), gap.start, view)
         return buffer
+
+    async def _stage_all(self) -> None:
+        try:
+            await self._fill_gaps(self._stage())
+        except BaseException:
+            self.drop_staged()
+            raise
 
     async def _fill_gaps(self, staged: StagedFile) -> None:
         for gap in staged.gaps(Extent(0, staged.size)):

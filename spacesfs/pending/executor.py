@@ -139,6 +139,12 @@ class Executor:
             raise Conflict
         await self._store.delete(key)
 
+    async def _exists(self, key: str) -> bool:
+        with suppress(NoSuchKey):
+            await self._store.head(key)
+            return True
+        return False
+
     async def _check(self, key: str, expected: ObjectVersion | None) -> None:
         """Look whether a key holds what is expected; nothing at all always will do."""
         with suppress(NoSuchKey):
@@ -152,12 +158,14 @@ class Executor:
         What another host changes or adds meanwhile stays under the old name.
         """
         copied: dict[str, str] = {}
+        had_marker = await self._exists(target)
         try:
             async with aclosing(self._store.list(source)) as pages:
                 async for page in pages:
                     await self._copy_page(page, source, target, copied)
         except BaseException:
-            await self._take_back([target + key.removeprefix(source) for key in copied])
+            copies = (target + key.removeprefix(source) for key in copied)
+            await self._take_back([key for key in copies if key != target or not had_marker])
             raise
         unchanged: list[str] = []
         async with aclosing(self._store.list(source)) as pages:
