@@ -76,14 +76,14 @@ async def test_what_a_head_does_not_tell_is_asked_for(store: MemoryStore, execut
 
 async def test_delete(store: MemoryStore, executor: Executor) -> None:
     version = store.set("k", b"x")
-    await executor.perform(Delete("k", lambda: version))
+    await executor.perform(Delete(lambda: "k", lambda: version))
     assert store.names() == []
-    await executor.perform(Delete("k", lambda: version))
+    await executor.perform(Delete(lambda: "k", lambda: version))
 
 
 async def test_what_never_was_in_the_space_is_not_deleted(store: MemoryStore, executor: Executor) -> None:
     store.set("k", b"theirs")
-    await executor.perform(Delete("k", lambda: None))
+    await executor.perform(Delete(lambda: "k", lambda: None))
     assert store.body("k") == b"theirs"
     assert store.calls == []
 
@@ -92,7 +92,7 @@ async def test_a_newer_version_is_not_deleted(store: MemoryStore, executor: Exec
     version = store.set("k", b"ours")
     store.set("k", b"theirs")
     with pytest.raises(Conflict):
-        await executor.perform(Delete("k", lambda: version))
+        await executor.perform(Delete(lambda: "k", lambda: version))
     assert store.body("k") == b"theirs"
 
 
@@ -108,7 +108,7 @@ async def test_a_marker_goes_alone(store: MemoryStore, executor: Executor) -> No
 
 async def test_a_move_carries_everything(store: MemoryStore, executor: Executor) -> None:
     store.set("a", b"bytes", CARRIED)
-    moved = await executor.perform(Move(store.info("a"), "b"))
+    moved = await executor.perform(Move(store.info("a"), "b", None))
     assert store.names() == ["b"]
     assert (store.body("b"), await executor.carried(store.info("b"))) == (b"bytes", CARRIED)
     assert moved is not None
@@ -120,8 +120,20 @@ async def test_a_move_of_a_version_that_is_gone(store: MemoryStore, executor: Ex
     info = store.info("a")
     store.set("a", b"theirs")
     with pytest.raises(StaleFile):
-        await executor.perform(Move(info, "b"))
+        await executor.perform(Move(info, "b", None))
     assert store.names() == ["a"]
+
+
+async def test_a_move_replaces_only_what_it_may(store: MemoryStore, executor: Executor) -> None:
+    store.set("a", b"ours")
+    expected = store.set("b", b"old")
+    theirs = store.set("b", b"theirs")
+    for replaces in (None, expected):
+        with pytest.raises(Conflict):
+            await executor.perform(Move(store.info("a"), "b", replaces))
+    assert (store.body("a"), store.body("b")) == (b"ours", b"theirs")
+    await executor.perform(Move(store.info("a"), "b", theirs))
+    assert (store.names(), store.body("b")) == (["b"], b"ours")
 
 
 async def test_a_copy_that_is_not_the_same_deletes_nothing(store: MemoryStore) -> None:
@@ -132,7 +144,7 @@ async def test_a_copy_that_is_not_the_same_deletes_nothing(store: MemoryStore) -
     careless = Careless()
     careless.set("a", b"cut short")
     with pytest.raises(Conflict):
-        await Executor(careless).perform(Move(careless.info("a"), "b"))
+        await Executor(careless).perform(Move(careless.info("a"), "b", None))
     assert careless.body("a") == b"cut short"
     careless.set("d/a", b"cut short")
     with pytest.raises(Conflict):
@@ -145,7 +157,7 @@ async def test_a_failed_copy_deletes_nothing(store: MemoryStore, executor: Execu
     store.set("a", b"bytes")
     fail_on(store, call, "a")
     with pytest.raises(ServerFault):
-        await executor.perform(Move(store.info("a"), "b"))
+        await executor.perform(Move(store.info("a"), "b", None))
     assert store.names() == ["a"]
 
 
@@ -158,7 +170,7 @@ async def test_a_source_that_changes_during_the_copy_is_not_deleted(store: Memor
             store.set("a", b"theirs")
 
     store.late_hook = change
-    await executor.perform(Move(info, "b"))
+    await executor.perform(Move(info, "b", None))
     assert (store.body("a"), store.body("b")) == (b"theirs", b"ours")
 
 
@@ -191,11 +203,20 @@ async def test_a_tree_with_one_failing_copy_stays_whole(store: MemoryStore, exec
     fail_on(store, "copy", "d/2/23")
     with pytest.raises(ServerFault):
         await executor.perform(MoveTree("d/", "e/"))
-    assert {f"d/{name}" for name in tree} <= set(store.names())
-    assert store.count()["delete_many"] == 0
+    assert {f"d/{name}" for name in tree} | {"d0"} == set(store.names())
     store.hook = MemoryStore().hook
     await executor.perform(MoveTree("d/", "e/"))
     assert sorted(store.names()) == sorted(["d0", *(f"e/{name}" for name in tree)])
+
+
+async def test_a_failed_move_onto_an_empty_directory_leaves_it(store: MemoryStore, executor: Executor) -> None:
+    store.page_keys = 7
+    plant(store)
+    store.set("e/", b"", CARRIED)
+    fail_on(store, "copy", "d/2/23")
+    with pytest.raises(ServerFault):
+        await executor.perform(MoveTree("d/", "e/"))
+    assert [key for key in store.names() if key.startswith("e/")] == ["e/"]
 
 
 async def test_what_another_host_adds_stays(store: MemoryStore, executor: Executor) -> None:
