@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 import time
 from dataclasses import replace
@@ -18,6 +19,8 @@ from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, segment_of
 from spacesfs.tree.resolver import Resolver, walk
 from spacesfs.tree.view import View
+
+log = logging.getLogger(__name__)
 
 _BINARY_TYPE = "application/octet-stream"  # what s3fs gives symbolic links
 
@@ -132,14 +135,19 @@ class Namespace:
             raise NotEmpty
 
     async def _keep(self, directory: Inode) -> None:
-        """Give a directory a marker if it would vanish with its last child."""
+        """Give a directory a marker if it would vanish with its last child.
+
+        That this fails is no reason to call what was done before a failure.
+        """
         if directory.parent is None or not directory.is_linked:
             return
-        if await self._view.keeps_itself(directory.key, self._files.is_doomed):
-            return
-        attributes = directory.attributes
-        properties = ObjectProperties(content_type=DIRECTORY_TYPE, metadata=metadata_with(attributes, {}))
-        await self._scheduler.acknowledge(Put(directory.key, b"", properties, is_new=False))
+        try:
+            if not await self._view.keeps_itself(directory.key, self._files.is_doomed):
+                metadata = metadata_with(directory.attributes, {})
+                properties = ObjectProperties(content_type=DIRECTORY_TYPE, metadata=metadata)
+                await self._scheduler.acknowledge(Put(directory.key, b"", properties, is_new=True))
+        except (FsError, SpacesError) as error:
+            log.warning("%s may vanish, for it holds nothing any more: %s", directory.key, error)
 
     # --- renaming
 
