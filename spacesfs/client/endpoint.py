@@ -45,21 +45,22 @@ class Endpoint:
 
     def origin(self, bucket: str) -> str:
         """Return scheme, host and port of requests to ``bucket`` ("" for the account itself)."""
-        if not self._is_virtual(bucket):
+        if not self.host_bucket(bucket):
             return self.url
         scheme, _, authority = self.url.partition("://")
         return f"{scheme}://{bucket}.{authority}"
 
     def path(self, bucket: str, key: str) -> str:
         """Return the percent-encoded path of ``key`` in ``bucket``, exactly as it is signed and sent."""
-        prefix = "/" if not bucket or self._is_virtual(bucket) else f"/{percent_encode(bucket)}"
+        prefix = "/" if not bucket or self.host_bucket(bucket) else f"/{percent_encode(bucket)}"
         if not key:
             return prefix
         return f"{prefix.rstrip('/')}/{percent_encode(key, keep_slashes=True)}"
 
-    def _is_virtual(self, bucket: str) -> bool:
-        # A wildcard certificate covers one label only, so a name with a dot can't go into the host.
-        return self.addressing == "virtual" and bucket != "" and "." not in bucket
+    def host_bucket(self, bucket: str) -> str:
+        """Return the bucket's name if it goes into the host, else ""."""
+        # A wildcard certificate covers one label only, so a name with a dot can't.
+        return bucket if self.addressing == "virtual" and "." not in bucket else ""
 
 
 def resolve_endpoint(region: str | None, endpoint_url: str | None, *, allow_insecure: bool = False) -> Endpoint:

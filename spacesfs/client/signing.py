@@ -35,6 +35,7 @@ class Signable:
         query: Names and values, not encoded.
         headers: The headers to sign, names in lower case; ``host`` and every ``x-amz-*`` must be among them.
         payload_hash: Hex SHA-256 of the body, or `UNSIGNED_PAYLOAD`.
+        host_bucket: The bucket if its name stands in the host and not in the path; only Version 2 asks.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Signable:
     query: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
     payload_hash: str
+    host_bucket: str = ""
 
 
 def percent_encode(text: str, *, keep_slashes: bool = False) -> str:

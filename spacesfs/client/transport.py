@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import httpx
 import trio
 
-from spacesfs.client import documents, errors
+from spacesfs.client import documents, errors, signing, signing_v2
 from spacesfs.client.call import Call, Reply, RequestRecord
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import Endpoint, EndpointError
@@ -35,7 +35,7 @@ from spacesfs.client.errors import (
 )
 from spacesfs.client.hashing import Body, sha256_hex
 from spacesfs.client.retry import RetryPolicy, ServerClock, parse_retry_after
-from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable, authorize, encode_query
+from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable, encode_query
 from spacesfs.client.xmltree import Malformed
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class ClientOptions:
         max_connections: How many calls are on the wire at once; the others wait in order.
         max_attempts: How often a call is sent at most.
         ca_bundle: File of trusted certificates in PEM, instead of the system's.
+        signature_version: Of Amazon's two ways to sign; 2 is for servers that know nothing newer.
     """
 
     timeout_seconds: float = 30.0
@@ -68,6 +69,7 @@ class ClientOptions:
     max_connections: int = 16
     max_attempts: int = 6
     ca_bundle: Path | None = None
+    signature_version: Literal[2, 4] = 4
 
 
 class Transport:
@@ -107,7 +109,7 @@ class Transport:
             SpacesError: How the last attempt ended, with the number of attempts.
         """
         _check_headers(call)
-        payload_hash = UNSIGNED_PAYLOAD if self._endpoint.is_secure else await sha256_hex(call.body)
+        payload_hash = await self._payload_hash(call.body)
         left = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
         for attempt in itertools.count(1):
             async with self._slots:
@@ -168,9 +170,8 @@ class Transport:
         path = self._endpoint.path(call.bucket, call.key)
         headers = {"host": origin.netloc.decode("ascii"), "accept-encoding": "identity", **call.headers}
         signed = {name: value for name, value in headers.items() if name in _SIGNED or name.startswith("x-amz-")}
-        signable = Signable(call.method, path, call.query, signed, payload_hash)
-        now = self._clock.now(datetime.now(UTC))
-        headers |= authorize(signable, self._credentials, self._endpoint.region, now)
+        host_bucket = self._endpoint.host_bucket(call.bucket)
+        headers |= self._authorize(Signable(call.method, path, call.query, signed, payload_hash, host_bucket))
         if call.method in {"PUT", "POST"}:
             headers["content-length"] = str(_length(call.body))
         target = f"{path}?{encode_query(call.query)}" if call.query else path
@@ -182,6 +183,19 @@ class Transport:
             # The target goes out as it is; httpx would resolve "." and ".." in the path of a URL.
             extensions={"target": target.encode("ascii"), "timeout": self._timeout},
         )
+
+    async def _payload_hash(self, body: Body) -> str:
+        """Return what the signature says of the body: over plain http a digest, where that can be signed."""
+        if self._endpoint.is_secure or self._options.signature_version == 2:  # noqa: PLR2004 - Amazon's name for it
+            return UNSIGNED_PAYLOAD
+        return await sha256_hex(body)
+
+    def _authorize(self, request: Signable) -> dict[str, str]:
+        """Return the headers that sign a request as of now."""
+        now = self._clock.now(datetime.now(UTC))
+        if self._options.signature_version == 2:  # noqa: PLR2004 - Amazon's name for it
+            return signing_v2.authorize(request, self._credentials, now)
+        return signing.authorize(request, self._credentials, self._endpoint.region, now)
 
     def _origin(self, bucket: str) -> httpx.URL:
         """Return the URL of the host that a bucket's requests go to; parsed once."""

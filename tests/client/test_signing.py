@@ -26,6 +26,7 @@ from spacesfs.client.signing import (
     presign,
     signing_key,
 )
+from tests.client.hostile import HEADER_VALUES, KEYS, TEXTS
 
 KEY = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 WHEN = datetime(2013, 5, 24, tzinfo=UTC)
@@ -72,13 +73,6 @@ CHUNKED_SEED = Signable(
         "x-amz-storage-class": "REDUCED_REDUNDANCY",
     },
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
-)
-
-# Header values as HTTP carries them: no control characters. Inner runs of spaces are the interesting part.
-HEADER_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60) | st.sampled_from(
-    ["//", "/", ".", "..", "a/../b", "./a", "a//b", "+", "%", "%2F", " ", "a b", "\N{GRINNING FACE}", "/a/", "~*'()!"]
 )
 
 
