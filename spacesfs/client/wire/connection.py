@@ -1,0 +1,233 @@
+"""One connection to a server: a non-blocking socket, plain or TLS, that reads into the caller's memory.
+
+Every wait has its own timeout and is a place where the task may be cancelled; whoever is cancelled in the middle of an
+exchange closes the connection. What goes wrong is raised as httpx's transport errors.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Self
+
+import httpx
+import trio
+
+BURST_BYTES = 1 << 20  # what is read or written in one go before other tasks get their turn: about a millisecond of TLS
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_NOT_READABLE = (BlockingIOError, ssl.SSLWantReadError)
+_NOT_WRITABLE = (BlockingIOError, ssl.SSLWantWriteError)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection leads to."""
+
+    is_secure: bool
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: httpx.URL) -> Self:
+        """Return the origin of a URL."""
+        return cls(url.scheme == "https", url.host, url.port or _DEFAULT_PORTS[url.scheme])
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait for a connection, for bytes to come, for bytes to go, and for a place in the pool."""
+
+    connect: float = float("inf")
+    read: float = float("inf")
+    write: float = float("inf")
+    pool: float = float("inf")
+
+    @classmethod
+    def of(cls, request: httpx.Request) -> Self:
+        """Return what httpx attached to a request; None there means no limit."""
+        given: dict[str, float | None] = request.extensions.get("timeout", {})
+        return cls(**{name: seconds for name, seconds in given.items() if seconds is not None})
+
+
+class Connection:
+    """Owns one socket. One task uses it at a time; `close` may come from anywhere and wakes who waits."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.idle_since = 0.0  # trio's clock; kept by the pool
+
+    async def send(self, data: memoryview, seconds: float) -> None:
+        """Send all of ``data``, never copied.
+
+        Raises:
+            httpx.WriteTimeout: Not a byte went out for that many ``seconds``.
+            httpx.WriteError: The connection broke.
+        """
+        has_waited = False
+        while data:
+            try:
+                data = data[self._sock.send(data) :]
+            except _NOT_WRITABLE:
+                await self._wait(trio.lowlevel.wait_writable, seconds, httpx.WriteTimeout, httpx.WriteError)
+                has_waited = True
+            except ssl.SSLWantReadError:  # TLS has something to agree on first
+                await self._wait(trio.lowlevel.wait_readable, seconds, httpx.WriteTimeout, httpx.WriteError)
+            except OSError as problem:
+                raise httpx.WriteError(str(problem)) from problem
+        if not has_waited:
+            await trio.lowlevel.checkpoint()
+
+    async def receive_into(self, view: memoryview, seconds: float) -> int:
+        """Wait for bytes, and take as many as are there and fit.
+
+        Returns:
+            How many bytes of ``view`` are filled; 0 at the end of the stream.
+
+        Raises:
+            httpx.ReadTimeout: Not a byte came for that many ``seconds``.
+            httpx.ReadError: The connection broke, or TLS ended without saying so.
+        """
+        has_waited = False
+        while True:
+            try:
+                taken = self._drain(view[:BURST_BYTES])
+            except _NOT_READABLE:
+                await self._wait(trio.lowlevel.wait_readable, seconds, httpx.ReadTimeout, httpx.ReadError)
+                has_waited = True
+            except ssl.SSLWantWriteError:
+                await self._wait(trio.lowlevel.wait_writable, seconds, httpx.ReadTimeout, httpx.ReadError)
+            except OSError as problem:
+                raise httpx.ReadError(str(problem)) from problem
+            else:
+                if not has_waited:
+                    await trio.lowlevel.checkpoint()
+                return taken
+
+    def is_quiet(self) -> bool:
+        """Tell whether the connection is open and nothing has come unasked: it can carry another request."""
+        try:
+            self._sock.recv(1)  # TLS takes its session tickets from the socket this way, which are no data
+        except _NOT_READABLE:
+            return True
+        except OSError:
+            return False
+        return False  # the end of the stream, or a byte of a reply to nothing
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What lets the next TLS connection skip most of the handshake."""
+        return self._sock.session if isinstance(self._sock, ssl.SSLSocket) else None
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the handshake was a short one."""
+        return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.session_reused)
+
+    def close(self) -> None:
+        """Close the socket; a task that waits for it gets an error."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+    async def shake_hands(self, seconds: float) -> None:
+        """Make the TLS handshake.
+
+        Raises:
+            httpx.ConnectTimeout: No answer in time.
+            httpx.ConnectError: It failed; the cause says why.
+        """
+        assert isinstance(self._sock, ssl.SSLSocket)
+        while True:
+            try:
+                return self._sock.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._wait(trio.lowlevel.wait_readable, seconds, httpx.ConnectTimeout, httpx.ConnectError)
+            except ssl.SSLWantWriteError:
+                await self._wait(trio.lowlevel.wait_writable, seconds, httpx.ConnectTimeout, httpx.ConnectError)
+            except OSError as problem:
+                raise httpx.ConnectError(str(problem)) from problem
+
+    def _drain(self, view: memoryview) -> int:
+        """Fill ``view`` with what is there; TLS gives at most 16 KiB at a time."""
+        taken = 0
+        try:
+            while taken < len(view):
+                count = self._sock.recv_into(view[taken:])
+                if not count:
+                    break
+                taken += count
+        except _NOT_READABLE:
+            if not taken:
+                raise
+        return taken
+
+    async def _wait(
+        self,
+        for_what: Callable[[socket.socket], Awaitable[None]],
+        seconds: float,
+        late: type[httpx.TimeoutException],
+        broken: type[httpx.NetworkError],
+    ) -> None:
+        """Wait for the socket, so long."""
+        try:
+            with trio.move_on_after(seconds):
+                return await for_what(self._sock)
+        except trio.ClosedResourceError:
+            raise broken("the connection was closed here") from None
+        raise late(f"nothing happened for {seconds:g} seconds")
+
+
+async def connect(origin: Origin, tls: ssl.SSLContext, session: ssl.SSLSession | None, seconds: float) -> Connection:
+    """Connect to a server, to whichever of its addresses answers first.
+
+    Args:
+        origin: The server.
+        tls: Used where the origin is secure.
+        session: Of an earlier connection to the same server.
+        seconds: Time for the connection, and again for each step of the handshake.
+
+    Raises:
+        httpx.ConnectTimeout: No answer in time.
+        httpx.ConnectError: It failed; the cause says why.
+    """
+    sock = await _open_socket(origin, seconds)
+    if not origin.is_secure:
+        return Connection(sock)
+    try:
+        # An end of the stream that TLS did not announce is an error: somebody may have cut a reply short.
+        secure = tls.wrap_socket(
+            sock,
+            server_hostname=origin.host,
+            session=session,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+    except (OSError, ValueError) as problem:
+        sock.close()
+        raise httpx.ConnectError(str(problem)) from problem
+    connection = Connection(secure)
+    try:
+        await connection.shake_hands(seconds)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _open_socket(origin: Origin, seconds: float) -> socket.socket:
+    """Let trio resolve the name and try the addresses; the socket is ours from then on."""
+    try:
+        with trio.fail_after(seconds):
+            stream = await trio.open_tcp_stream(origin.host, origin.port)
+    except trio.TooSlowError as problem:
+        raise httpx.ConnectTimeout(f"no connection within {seconds:g} seconds") from problem
+    except (OSError, UnicodeError) as problem:  # a host that IDNA can't write
+        raise httpx.ConnectError(str(problem)) from problem
+    family = stream.socket.family
+    sock = socket.socket(family, socket.SOCK_STREAM, fileno=stream.socket.detach())
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)  # trio wants short queues; we want few wake-ups
+    return sock

@@ -1,0 +1,132 @@
+"""The connections to the servers: kept open between requests, a limited number for each host, given out in order."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+
+import httpx
+import trio
+
+from spacesfs.client.wire.connection import Connection, Origin, Timeouts, connect
+
+MAX_ORIGINS = 64  # a bucket may have a host of its own; of those that nobody uses no more than this are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """How many connections are in use and idle, and how many were made so far, by a short TLS handshake or not."""
+
+    active: int
+    idle: int
+    connected: int
+    resumed: int
+
+
+@dataclass(slots=True)
+class _Host:
+    """One server: its idle connections, the oldest first, and the queue for a place."""
+
+    places: trio.Semaphore
+    idle: list[Connection] = field(default_factory=list)
+    session: ssl.SSLSession | None = None
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether there is no connection, and nobody who is about to make one."""
+        return not self.idle and self.places.value == self.places.max_value
+
+
+class Pool:
+    """Owns all connections.
+
+    Invariant: every connection is either idle, or in the hands of one task that holds a place of its host. Places are
+    given in the order of asking. Only `acquire` awaits; giving back is immediate, so a cancelled task leaks nothing.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, *, connections_per_host: int, idle_seconds: float) -> None:
+        """Make an empty pool; ``idle_seconds`` is how long a connection may wait for its next request."""
+        self._tls = tls
+        self._limit = connections_per_host
+        self._idle_seconds = idle_seconds
+        self._hosts: dict[Origin, _Host] = {}
+        self._active: dict[Connection, _Host] = {}
+        self._connected = 0
+        self._resumed = 0
+
+    async def acquire(self, origin: Origin, timeouts: Timeouts) -> Connection:
+        """Return a connection that was idle and is still good, or a new one; `release` must follow.
+
+        Raises:
+            httpx.PoolTimeout: No place got free in time.
+            httpx.ConnectTimeout, httpx.ConnectError: The server could not be reached.
+        """
+        host = self._host(origin)
+        try:
+            with trio.fail_after(timeouts.pool):
+                await host.places.acquire()
+        except trio.TooSlowError as problem:
+            raise httpx.PoolTimeout(f"no connection got free within {timeouts.pool:g} seconds") from problem
+        try:
+            connection = self._take_idle(host) or await self._connect(origin, host, timeouts)
+        except BaseException:
+            host.places.release()
+            raise
+        self._active[connection] = host
+        return connection
+
+    def release(self, connection: Connection, *, is_reusable: bool) -> None:
+        """Take a connection back: keep it for the next request, or close it."""
+        host = self._active.pop(connection)
+        host.places.release()
+        if is_reusable and connection.is_quiet():
+            connection.idle_since = trio.current_time()
+            host.idle.append(connection)
+            host.session = connection.session or host.session
+        else:
+            connection.close()
+        self._drop_expired()
+
+    def close(self) -> None:
+        """Close every connection; requests in flight end with an error."""
+        for host in self._hosts.values():
+            while host.idle:
+                host.idle.pop().close()
+        for connection in self._active:
+            connection.close()
+
+    def statistics(self) -> PoolStatistics:
+        """Return how many connections there are."""
+        idle = sum(len(host.idle) for host in self._hosts.values())
+        return PoolStatistics(len(self._active), idle, self._connected, self._resumed)
+
+    async def _connect(self, origin: Origin, host: _Host, timeouts: Timeouts) -> Connection:
+        connection = await connect(origin, self._tls, host.session, timeouts.connect)
+        self._connected += 1
+        self._resumed += connection.is_resumed
+        return connection
+
+    def _take_idle(self, host: _Host) -> Connection | None:
+        """Return the idle connection that was used last; those that the server has closed are dropped on the way."""
+        self._drop_expired()
+        while host.idle:
+            connection = host.idle.pop()
+            if connection.is_quiet():
+                return connection
+            connection.close()
+        return None
+
+    def _drop_expired(self) -> None:
+        """Close what has been idle for too long; the servers' patience is limited, too."""
+        limit = trio.current_time() - self._idle_seconds
+        for host in self._hosts.values():
+            while host.idle and host.idle[0].idle_since <= limit:
+                host.idle.pop(0).close()
+
+    def _host(self, origin: Origin) -> _Host:
+        """Return what is known of a server; unused ones make room for new ones."""
+        if origin not in self._hosts:
+            if len(self._hosts) >= MAX_ORIGINS:
+                self._hosts = {known: host for known, host in self._hosts.items() if not host.is_unused}
+            self._hosts[origin] = _Host(trio.Semaphore(self._limit, max_value=self._limit))
+        return self._hosts[origin]
