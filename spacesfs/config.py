@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -166,6 +167,19 @@ def _region_name(text: str | None) -> str | None:
     return None if text is None else resolve_endpoint(text, None).region
 
 
+def _command_line(text: str | None) -> str | None:
+    """Make sure that the text is a command; what it does is the user's business."""
+    if text is None:
+        return None
+    try:
+        words = shlex.split(text)
+    except ValueError as error:  # an open quotation; its message quotes nothing
+        raise ValueError(f"not a command: {error}") from error
+    if not words:
+        raise ValueError("the command is empty")
+    return text
+
+
 def _xdg_directory(variable: str, below_home: str, for_root: str) -> Path:
     """Return our folder below an XDG base directory, or the system's for root."""
     if os.geteuid() == 0:
@@ -187,6 +201,7 @@ def default_state_dir() -> Path:
 Url = Annotated[str | None, AfterValidator(_endpoint_url), Form("URL")]
 Region = Annotated[str | None, AfterValidator(_region_name), Form("NAME")]
 Profile = Annotated[str | None, Field(min_length=1), Form("NAME")]
+CommandLine = Annotated[str | None, AfterValidator(_command_line), Form("COMMAND")]
 Size = Annotated[int, BeforeValidator(_text_first(parse_size)), Form("SIZE", format_size)]
 Seconds = Annotated[
     float,
@@ -210,6 +225,9 @@ class Options(BaseSettings):
     endpoint: Url = Field(default=None, description="Server to speak to; follows from --region when not given.")
     region: Region = Field(default=None, description="Region of the Space; follows from --endpoint when not given.")
     profile: Profile = Field(default=None, description="Profile of the AWS credentials file to take the keys from.")
+    credential_command: CommandLine = Field(
+        default=None, description="Command that prints the key: as JSON, or its id and its secret on two lines."
+    )
     read_only: bool = Field(default=False, description="Refuse every change.")
     durability: Durability = Field(
         default=Durability.SPACE, description="What an acknowledged change means: it is in the Space."

@@ -142,6 +142,8 @@ def test_a_mount_needs_a_region_or_an_endpoint() -> None:
         ({"cache_dir": "/mnt/space/cache"}, "lies in the mountpoint"),
         ({"log_file": "/mnt/space"}, "lies in the mountpoint"),
         ({"ca_bundle": "/nowhere.pem"}, "/nowhere.pem"),
+        ({"credential_command": " "}, "empty"),
+        ({"credential_command": "pass 'my key"}, "No closing quotation"),
         ({"mountpoint": Path("/mnt/\udcff")}, "UTF-8"),
         ({"no_such_option": 1}, "not permitted"),
     ],

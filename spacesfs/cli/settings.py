@@ -10,7 +10,8 @@ import click
 
 from spacesfs.cli.layers import FALLBACK_VARIABLES, SYSTEM_FILE, Collected, collect, unknown_variables, user_file
 from spacesfs.cli.output import complain, say
-from spacesfs.client.credentials import CredentialsError, find_credentials
+from spacesfs.client.credentials import CredentialsError
+from spacesfs.client.credentials_chain import KeySearch
 from spacesfs.client.endpoint import EndpointError
 from spacesfs.config import OPTIONS, Options
 
@@ -28,7 +29,7 @@ def show(bucket: str | None) -> None:
     """Show each option's value and where it came from; with BUCKET, as a mount of that bucket would see them."""
     collected = collect({}, bucket)
     options = collected.check(Options)
-    rows = [*_option_rows(options, collected), _credentials_row(options.profile)]
+    rows = [*_option_rows(options, collected), _credentials_row(options, bucket)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
         say(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
@@ -90,9 +91,10 @@ def _from_the_other(options: Options, name: str) -> str | None:
     return address.url if name == "endpoint" else address.region
 
 
-def _credentials_row(profile: str | None) -> tuple[str, str, str]:
+def _credentials_row(options: Options, bucket: str | None) -> tuple[str, str, str]:
+    search = KeySearch(os.environ, Path.home(), options.profile, options.credential_command, bucket)
     try:
-        found = find_credentials(os.environ, profile=profile, home=Path.home())
+        found = search.find()
     except CredentialsError as error:
         return "access key", "none", str(error)
     return "access key", f"{found.access_key_id[:_SHOWN_OF_KEY_ID]}…", found.source

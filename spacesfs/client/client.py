@@ -9,6 +9,7 @@ from typing import Self
 from spacesfs.client.bucket import no_result
 from spacesfs.client.call import Call
 from spacesfs.client.credentials import Credentials
+from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.documents import parse_buckets
 from spacesfs.client.endpoint import Endpoint
 from spacesfs.client.errors import InvalidRequest
@@ -35,19 +36,26 @@ class SpacesClient:
     def __init__(
         self,
         endpoint: Endpoint,
-        credentials: Credentials,
+        credentials: Credentials | None,
         *,
         options: ClientOptions | None = None,
         on_request: Observer | None = None,
+        find_again: FindKey | None = None,
     ) -> None:
         """Make a client; nothing is connected yet.
 
-        ``on_request`` is told of every attempt of every call, on the event loop; it must not block or raise.
+        Args:
+            endpoint: Where the buckets are.
+            credentials: The access key, or None to ask as anybody would.
+            options: How the client behaves.
+            on_request: Is told of every attempt of every call, on the event loop; it must not block or raise.
+            find_again: Looks for the access key anew when the server does not accept it any more, at most once in five
+                seconds; so a key can be changed while the client lives. Raises `CredentialsError` if there is none.
 
         Raises:
             EndpointError: The CA bundle can't be used.
         """
-        self._transport = Transport(endpoint, credentials, options or ClientOptions(), on_request)
+        self._transport = Transport(endpoint, credentials, options or ClientOptions(), on_request, find_again)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,14 +1,19 @@
-"""Where the access key comes from: a chain of small providers, the first that has one wins."""
+"""The access key, and what all places that may hold one have in common.
+
+`credentials_chain` knows the places and their order; `credentials_renewal` looks again when a key is refused.
+"""
 
 from __future__ import annotations
 
 import configparser
+import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-_READABLE_BY_OTHERS = 0o044
+READABLE_BY_OTHERS = 0o044
 
 
 class CredentialsError(Exception):
@@ -17,38 +22,23 @@ class CredentialsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An access key. ``source`` says for the user where it was found."""
+    """An access key. ``source`` says for the user where it was found; it makes no other key."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
-    source: str = "given"
+    source: str = field(default="given", compare=False)
 
 
 class Provider(Protocol):
     """One place where an access key may be."""
 
     def find(self) -> Credentials | None:
-        """Return the key, or None when this place holds none.
+        """Return the key, or None when this place holds none. May block.
 
         Raises:
             CredentialsError: There is something, but it can't be used.
         """
-
-
-def find_credentials(environ: Mapping[str, str], *, profile: str | None = None, home: Path) -> Credentials:
-    """Find the access key: an explicit profile, the environment, the AWS profile files.
-
-    Args:
-        environ: The environment variables.
-        profile: Name of an AWS profile that must exist; it goes before everything else.
-        home: The user's home directory.
-
-    Raises:
-        CredentialsError: None was found, or the first one found is unusable.
-    """
-    providers = _chain(environ, profile, home)
-    return first_found(providers)
 
 
 def first_found(providers: Iterable[Provider]) -> Credentials:
@@ -75,109 +65,89 @@ class EnvironmentProvider:
 
     def find(self) -> Credentials | None:
         """Return the key if both variables are set; one alone is an error."""
-        token = self.environ.get(self.token_name) if self.token_name else None
-        return _pair(
-            (self.id_name, self.environ.get(self.id_name)),
-            (self.secret_name, self.environ.get(self.secret_name)),
-            token,
-            source="environment",
-        )
+        names = (self.id_name, self.secret_name, self.token_name or "")
+        return credentials_of(self.environ, names, source="environment")
 
 
 @dataclass(frozen=True, slots=True)
-class ProfileProvider:
-    """A profile in the credentials and config files of AWS tools.
+class SecretFile:
+    """A file that may hold a secret, as it was at one moment."""
 
-    ``is_required`` makes a missing profile an error: the user named it.
-    """
+    path: Path
+    text: str = field(repr=False)
+    mode: int
 
-    profile: str
-    credentials_file: Path
-    config_file: Path
-    is_required: bool = False
+    def sections(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what the file holds as an ini file.
 
-    def find(self) -> Credentials | None:
-        """Return the profile's key; the credentials file goes before the config file."""
-        in_config = self.profile if self.profile == "default" else f"profile {self.profile}"
-        for path, section in ((self.credentials_file, self.profile), (self.config_file, in_config)):
-            found = _from_file(path, section)
-            if found is not None:
-                return found
-        if self.is_required:
+        Raises:
+            CredentialsError: It is none; the message quotes nothing of it.
+        """
+        parser = configparser.ConfigParser(interpolation=None, strict=False, default_section="")
+        try:
+            parser.read_string(self.text)
+        except configparser.Error:
+            raise CredentialsError(f"{self.path} is not a valid ini file") from None  # its message quotes the line
+        return {name: dict(parser[name]) for name in parser.sections()}
+
+    def check_private(self, forbidden: int = READABLE_BY_OTHERS) -> None:
+        """Make sure that no one else can read it; to be called once a secret was found in it.
+
+        Raises:
+            CredentialsError: Others can.
+        """
+        if self.mode & forbidden:
+            allowed = 0o600 if forbidden & 0o040 else 0o640
             raise CredentialsError(
-                f"profile {self.profile!r} has no access key in {self.credentials_file} or {self.config_file}"
+                f"{self.path} can be read by other users; run: chmod {allowed:o} {shlex.quote(str(self.path))}"
             )
-        return None
 
 
-def _chain(environ: Mapping[str, str], profile: str | None, home: Path) -> list[Provider]:
-    """Return the providers in the order they are asked."""
-    named = profile or environ.get("AWS_PROFILE")
-    files = ProfileProvider(
-        profile=named or "default",
-        credentials_file=_file(environ, "AWS_SHARED_CREDENTIALS_FILE", home / ".aws" / "credentials", home),
-        config_file=_file(environ, "AWS_CONFIG_FILE", home / ".aws" / "config", home),
-        is_required=named is not None,
-    )
-    if profile:
-        return [files]
-    return [
-        EnvironmentProvider(environ, "SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"),
-        EnvironmentProvider(environ, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-        files,
-    ]
+def read_secret_file(path: Path) -> SecretFile | None:
+    """Return a file's text and mode, or None if it does not exist.
 
-
-def _file(environ: Mapping[str, str], variable: str, default: Path, home: Path) -> Path:
-    """Return the path that a variable names, with its leading ``~/`` resolved, or the default."""
-    named = environ.get(variable)
-    if not named:
-        return default
-    return home / named.removeprefix("~/") if named.startswith("~/") else Path(named)
-
-
-def _from_file(path: Path, section: str) -> Credentials | None:
-    """Return the access key in one section of one file."""
-    values = _read_section(path, section)
-    found = _pair(
-        ("aws_access_key_id", values.get("aws_access_key_id")),
-        ("aws_secret_access_key", values.get("aws_secret_access_key")),
-        values.get("aws_session_token"),
-        source=f"{path} [{section}]",
-    )
-    if found is not None and path.stat().st_mode & _READABLE_BY_OTHERS:
-        raise CredentialsError(f"{path} can be read by other users; run: chmod 600 {path}")
-    return found
-
-
-def _read_section(path: Path, section: str) -> Mapping[str, str]:
-    """Return what a section of an ini file holds; nothing if the file or the section does not exist."""
-    parser = configparser.ConfigParser(interpolation=None, strict=False, default_section="")
+    Raises:
+        CredentialsError: It can't be read, or is not text.
+    """
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        with path.open(encoding="utf-8") as file:
+            return SecretFile(path, file.read(), os.fstat(file.fileno()).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise CredentialsError(f"{path} can't be read: {error.strerror}") from None
-    except (configparser.Error, UnicodeDecodeError):
-        raise CredentialsError(f"{path} is not a valid ini file") from None  # the parser's message quotes the line
-    return dict(parser[section]) if parser.has_section(section) else {}
+    except UnicodeDecodeError:
+        raise CredentialsError(f"{path} is not a valid text file") from None
 
 
-def _pair(
-    access_key_id: tuple[str, str | None], secret: tuple[str, str | None], token: str | None, *, source: str
-) -> Credentials | None:
-    """Make credentials of two named values; None if both are missing, an error if one is."""
-    values = []
-    for name, value in (access_key_id, secret):
-        text = (value or "").strip()
+def credentials_of(values: Mapping[str, str], names: tuple[str, str, str], *, source: str) -> Credentials | None:
+    """Make credentials of named values.
+
+    Args:
+        values: What a place holds.
+        names: Of the key's id, its secret, and its session token ("" for none) among the values.
+        source: Where they are from, for the user.
+
+    Returns:
+        None if both id and secret are missing or empty.
+
+    Raises:
+        CredentialsError: One of them is missing, or no header could carry it.
+    """
+    texts = {name: values.get(name, "").strip() for name in names}
+    for name, text in texts.items():
         if not (text.isascii() and text.isprintable()) or " " in text:
             raise CredentialsError(f"{name} ({source}) holds characters that no access key has")
-        values.append((name, text))
-    missing = [name for name, text in values if not text]
-    if len(missing) == len(values):
+    id_name, secret_name, token_name = names
+    if not (texts[id_name] or texts[secret_name]):
         return None
-    if missing:
-        present = next(name for name, text in values if text)
-        raise CredentialsError(f"{present} is set but {missing[0]} is not ({source}); set both")
-    return Credentials(values[0][1], values[1][1], (token or "").strip() or None, source)
+    for present, missing in ((id_name, secret_name), (secret_name, id_name)):
+        if not texts[missing]:
+            raise CredentialsError(f"{present} is set but {missing} is not ({source}); set both")
+    return Credentials(texts[id_name], texts[secret_name], texts[token_name] or None, source)
+
+
+def config_home(environ: Mapping[str, str], home: Path) -> Path:
+    """Return the folder where the user's programs keep their settings: ``$XDG_CONFIG_HOME``, or ``~/.config``."""
+    named = Path(environ.get("XDG_CONFIG_HOME", ""))
+    return named if named.is_absolute() else home / ".config"

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import httpx
 import trio
 
-from spacesfs.client import documents, errors, signing, signing_v2
+from spacesfs.client import documents, errors
 from spacesfs.client.call import Call, Reply, RequestRecord
 from spacesfs.client.credentials import Credentials
+from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.endpoint import Endpoint, EndpointError
 from spacesfs.client.errors import (
     BadReply,
@@ -33,9 +34,10 @@ from spacesfs.client.errors import (
     Unreachable,
     Untrusted,
 )
-from spacesfs.client.hashing import Body, sha256_hex
-from spacesfs.client.retry import RetryPolicy, ServerClock, parse_retry_after
-from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable, encode_query
+from spacesfs.client.hashing import Body
+from spacesfs.client.retry import RetryPolicy, parse_retry_after
+from spacesfs.client.signer import SignatureVersion, Signer
+from spacesfs.client.signing import Signable, encode_query
 from spacesfs.client.xmltree import Malformed
 
 T = TypeVar("T")
@@ -69,7 +71,7 @@ class ClientOptions:
     max_connections: int = 16
     max_attempts: int = 6
     ca_bundle: Path | None = None
-    signature_version: Literal[2, 4] = 4
+    signature_version: SignatureVersion = 4
 
 
 class Transport:
@@ -78,15 +80,19 @@ class Transport:
     Any task may call `send`; at most ``max_connections`` requests are on the wire at once.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, credentials: Credentials, options: ClientOptions, on_request: Observer | None
+    def __init__(  # noqa: PLR0917 - the last one is seldom given
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials | None,
+        options: ClientOptions,
+        on_request: Observer | None,
+        find_again: FindKey | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._credentials = credentials
+        self._signer = Signer(endpoint, credentials, options.signature_version, find_again)
         self._options = options
         self._on_request = on_request
         self._policy = RetryPolicy(max_attempts=options.max_attempts)
-        self._clock = ServerClock()
         # httpx's own queue costs milliseconds a request when it is long, so ours is in front of it.
         self._slots = trio.CapacityLimiter(options.max_connections)
         self._origins: dict[str, httpx.URL] = {}
@@ -109,7 +115,7 @@ class Transport:
             SpacesError: How the last attempt ended, with the number of attempts.
         """
         _check_headers(call)
-        payload_hash = await self._payload_hash(call.body)
+        payload_hash = await self._signer.payload_hash(call.body)
         left = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
         for attempt in itertools.count(1):
             async with self._slots:
@@ -150,9 +156,10 @@ class Transport:
 
     async def _exchange(self, call: Call, payload_hash: str, traffic: _Traffic, parse: Callable[[Reply], T]) -> T:
         """Put one request on the wire and read its reply."""
+        key = self._signer.key
         body = _BodyStream(call.body, traffic)
         try:
-            response = await self._http.send(self._request(call, payload_hash, body), stream=True)
+            response = await self._http.send(self._request(call, payload_hash, body, key), stream=True)
             try:
                 traffic.status = response.status_code
                 reply = await _receive(call, response, traffic)
@@ -161,17 +168,20 @@ class Transport:
         finally:
             body.drop()
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
-            raise self._refused(call, reply)
+            error = self._refused(call, reply)
+            error.retryable |= await self._signer.finds_another(error, call.method, key)
+            raise error
         return parse(reply)
 
-    def _request(self, call: Call, payload_hash: str, body: _BodyStream) -> httpx.Request:
+    def _request(self, call: Call, payload_hash: str, body: _BodyStream, key: Credentials | None) -> httpx.Request:
         """Sign a call as of now."""
         origin = self._origin(call.bucket)
         path = self._endpoint.path(call.bucket, call.key)
         headers = {"host": origin.netloc.decode("ascii"), "accept-encoding": "identity", **call.headers}
         signed = {name: value for name, value in headers.items() if name in _SIGNED or name.startswith("x-amz-")}
         host_bucket = self._endpoint.host_bucket(call.bucket)
-        headers |= self._authorize(Signable(call.method, path, call.query, signed, payload_hash, host_bucket))
+        signable = Signable(call.method, path, call.query, signed, payload_hash, host_bucket)
+        headers |= self._signer.authorize(signable, key)
         if call.method in {"PUT", "POST"}:
             headers["content-length"] = str(_length(call.body))
         target = f"{path}?{encode_query(call.query)}" if call.query else path
@@ -183,19 +193,6 @@ class Transport:
             # The target goes out as it is; httpx would resolve "." and ".." in the path of a URL.
             extensions={"target": target.encode("ascii"), "timeout": self._timeout},
         )
-
-    async def _payload_hash(self, body: Body) -> str:
-        """Return what the signature says of the body: over plain http a digest, where that can be signed."""
-        if self._endpoint.is_secure or self._options.signature_version == 2:  # noqa: PLR2004 - Amazon's name for it
-            return UNSIGNED_PAYLOAD
-        return await sha256_hex(body)
-
-    def _authorize(self, request: Signable) -> dict[str, str]:
-        """Return the headers that sign a request as of now."""
-        now = self._clock.now(datetime.now(UTC))
-        if self._options.signature_version == 2:  # noqa: PLR2004 - Amazon's name for it
-            return signing_v2.authorize(request, self._credentials, now)
-        return signing.authorize(request, self._credentials, self._endpoint.region, now)
 
     def _origin(self, bucket: str) -> httpx.URL:
         """Return the URL of the host that a bucket's requests go to; parsed once."""
@@ -219,7 +216,7 @@ class Transport:
         )
         now = datetime.now(UTC)
         error.retry_after_seconds = parse_retry_after(reply.headers.get("retry-after"), now)
-        if reply.status == HTTPStatus.FORBIDDEN and self._clock.correct(reply.headers.get("date"), now):
+        if reply.status == HTTPStatus.FORBIDDEN and self._signer.clock.correct(reply.headers.get("date"), now):
             error.retryable = True  # the next signature carries the server's time
         return error
 

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import pyfuse3
 import trio
@@ -17,7 +17,6 @@ from spacesfs import __version__
 from spacesfs.attributes import AttributeDefaults, attributes_of
 from spacesfs.cache.pages import PageCache
 from spacesfs.client.client import Bucket, SpacesClient
-from spacesfs.client.credentials import Credentials, CredentialsError, find_credentials
 from spacesfs.client.endpoint import EndpointError
 from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
 from spacesfs.client.transport import ClientOptions
@@ -30,6 +29,7 @@ from spacesfs.content.staging import StagingArea
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import FsError, LeftBehind, MountError
 from spacesfs.filesystem import FileSystem, note_confirmed
+from spacesfs.fuse.access import find_key, first_key
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Usage
 from spacesfs.fuse.mountpoint import recover_stale_mount
@@ -37,7 +37,6 @@ from spacesfs.fuse.operations import Operations
 from spacesfs.fuse.process import prepare_process
 from spacesfs.fuse.sockets import control_socket_path
 from spacesfs.fuse.systemd import notify
-from spacesfs.logs import hide_secret
 from spacesfs.metrics import RequestCounter
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.executor import Executor
@@ -124,11 +123,17 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
         LeftBehind: It ended before everything was in the Space.
     """
     prepare_process()
-    credentials = _credentials(config)
+    key = await first_key(config)
     requests = RequestCounter()
     options = ClientOptions(timeout_seconds=config.timeout, deadline_seconds=config.timeout, ca_bundle=config.ca_bundle)
     try:
-        client = SpacesClient(config.address, credentials, options=options, on_request=requests.observe)
+        client = SpacesClient(
+            config.address,
+            key,
+            options=options,
+            on_request=requests.observe,
+            find_again=partial(find_key, config),
+        )
     except EndpointError as error:
         raise MountError(str(error)) from error
     async with client:
@@ -138,17 +143,6 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
             mount = await _build(config, bucket, requests, read_only_reason, nursery)
             await _serve_kernel(mount, nursery, on_ready)
             nursery.cancel_scope.cancel()
-
-
-def _credentials(config: MountConfig) -> Credentials:
-    try:
-        credentials = find_credentials(os.environ, profile=config.profile, home=Path.home())
-    except CredentialsError as error:
-        raise MountError(str(error)) from error
-    hide_secret(credentials.secret_access_key)
-    if credentials.session_token:
-        hide_secret(credentials.session_token)
-    return credentials
 
 
 async def _check_bucket(bucket: Bucket, config: MountConfig) -> str | None:

@@ -1,0 +1,66 @@
+"""The access key in use, and what happens when the server refuses it: it may have been rotated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from spacesfs.client.credentials import Credentials, CredentialsError
+from spacesfs.client.errors import AccessDenied, SpacesError
+
+log = logging.getLogger(__name__)
+
+FindKey = Callable[[], Awaitable[Credentials]]
+
+PAUSE_SECONDS = 5.0  # between two searches, so that a key that stays wrong does not start a command for each request
+
+_KEY_TROUBLE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+
+
+class KeyKeeper:
+    """Owns the access key of one client. Any task may ask; at most one search runs at a time."""
+
+    def __init__(self, credentials: Credentials | None, find_again: FindKey | None) -> None:
+        """Begin with a key, or None for requests that are not signed.
+
+        ``find_again`` looks where the key came from, and raises `CredentialsError` if there is none any more; it needs
+        a deadline of its own.
+        """
+        self._current = credentials
+        self._find_again = find_again
+        self._searching = trio.Lock()
+        self._not_before = float("-inf")
+
+    @property
+    def current(self) -> Credentials | None:
+        """The key to sign the next request with."""
+        return self._current
+
+    async def renew(self, refused: Credentials) -> bool:
+        """Return whether there is another key than the one refused, after looking for one if need be."""
+        if self._find_again is None:
+            return False
+        async with self._searching:
+            if self._current == refused and trio.current_time() >= self._not_before:
+                self._not_before = trio.current_time() + PAUSE_SECONDS
+                await self._search(self._find_again)
+            return self._current != refused
+
+    async def _search(self, find_again: FindKey) -> None:
+        try:
+            found = await find_again()
+        except CredentialsError as error:
+            log.warning("the access key is refused, and there is no other: %s", error)
+            return
+        if found != self._current:
+            log.info("the access key was changed; the new one is from: %s", found.source)
+        self._current = found
+
+
+def blames_key(error: SpacesError, method: str) -> bool:
+    """Tell whether the server refused the key itself, not what it may do; after HEAD it doesn't say which."""
+    if not isinstance(error, AccessDenied):
+        return False
+    return error.code in _KEY_TROUBLE or (method == "HEAD" and not error.code)

@@ -1,0 +1,58 @@
+"""Signs the requests of one client: with which key, in which version, at which time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from spacesfs.client import signing, signing_v2
+from spacesfs.client.credentials import Credentials
+from spacesfs.client.credentials_renewal import FindKey, KeyKeeper, blames_key
+from spacesfs.client.endpoint import Endpoint
+from spacesfs.client.errors import SpacesError
+from spacesfs.client.hashing import Body, sha256_hex
+from spacesfs.client.retry import ServerClock
+from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable
+
+SignatureVersion = Literal[2, 4]
+
+
+class Signer:
+    """Owns the access key of a client and its idea of the server's clock.
+
+    Attributes:
+        clock: The server's, learnt from its replies.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, credentials: Credentials | None, version: SignatureVersion, find_again: FindKey | None
+    ) -> None:
+        """Begin with a key, or None for requests that are not signed; ``find_again`` as in `KeyKeeper`."""
+        self.clock = ServerClock()
+        self._endpoint = endpoint
+        self._keys = KeyKeeper(credentials, find_again)
+        self._sign = self._sign_v2 if version == 2 else self._sign_v4  # noqa: PLR2004 - Amazon's name for it
+        self._hashes_body = version == 4 and not endpoint.is_secure  # noqa: PLR2004
+
+    @property
+    def key(self) -> Credentials | None:
+        """The key for the next request."""
+        return self._keys.current
+
+    async def payload_hash(self, body: Body) -> str:
+        """Return what the signature says of the body: a digest where no TLS guards it and the signature has a place."""
+        return await sha256_hex(body) if self._hashes_body else UNSIGNED_PAYLOAD
+
+    def authorize(self, request: Signable, key: Credentials | None) -> dict[str, str]:
+        """Return the headers that sign a request as of now; without a key there are none."""
+        return {} if key is None else self._sign(request, key, self.clock.now(datetime.now(UTC)))
+
+    async def finds_another(self, error: SpacesError, method: str, key: Credentials | None) -> bool:
+        """Tell whether a refused request should be sent again because there is another key than the one it used."""
+        return key is not None and blames_key(error, method) and await self._keys.renew(key)
+
+    def _sign_v4(self, request: Signable, key: Credentials, now: datetime) -> dict[str, str]:
+        return signing.authorize(request, key, self._endpoint.region, now)
+
+    def _sign_v2(self, request: Signable, key: Credentials, now: datetime) -> dict[str, str]:
+        return signing_v2.authorize(request, key, now)

@@ -1,0 +1,161 @@
+"""A key that the server does not accept any more: it is looked for once, by whomever needs it first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from spacesfs.client.client import SpacesClient
+from spacesfs.client.credentials import Credentials, CredentialsError
+from spacesfs.client.credentials_renewal import PAUSE_SECONDS, KeyKeeper
+from spacesfs.client.endpoint import resolve_endpoint
+from spacesfs.client.errors import AccessDenied, SpacesError
+from tests.client.scripted import Answer, scripted_server
+from tests.servers.rgw import RadosGateway
+
+OLD = Credentials("OLD", "old-secret")
+NEW = Credentials("NEW", "new-secret")
+
+
+class Place:
+    """Where the key is: a search takes a second, and counts."""
+
+    def __init__(self, *found: Credentials | CredentialsError, seconds: float = 1.0) -> None:
+        self.searches = 0
+        self._found = found
+        self._seconds = seconds
+
+    async def find(self) -> Credentials:
+        found = self._found[min(self.searches, len(self._found) - 1)]
+        self.searches += 1
+        await trio.sleep(self._seconds)
+        if isinstance(found, CredentialsError):
+            raise found
+        return found
+
+
+async def test_one_search_serves_all(autojump_clock: MockClock) -> None:
+    place = Place(NEW)
+    keys = KeyKeeper(OLD, place.find)
+    verdicts: list[bool] = []
+
+    async def refused() -> None:
+        verdicts.append(await keys.renew(OLD))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(refused)
+    assert (verdicts, place.searches, keys.current) == ([True] * 50, 1, NEW)
+
+
+async def test_a_key_that_stays_wrong_is_not_looked_for_all_the_time(autojump_clock: MockClock) -> None:
+    place = Place(OLD, OLD, NEW)
+    keys = KeyKeeper(OLD, place.find)
+    for searches in (1, 2):
+        for _ in range(10):
+            assert not await keys.renew(OLD)
+        assert place.searches == searches
+        await trio.sleep(PAUSE_SECONDS)
+    assert await keys.renew(OLD)
+    assert place.searches == 3
+
+
+async def test_a_place_that_is_empty_by_now(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    keys = KeyKeeper(OLD, Place(CredentialsError("it is gone")).find)
+    assert not await keys.renew(OLD)
+    assert keys.current == OLD
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "the access key is refused, and there is no other: it is gone"
+    ]
+    caplog.clear()  # expected
+
+
+async def test_who_searches_may_be_cancelled(autojump_clock: MockClock) -> None:
+    place = Place(NEW, seconds=60)
+    keys = KeyKeeper(OLD, place.find)
+    with trio.move_on_after(30):
+        await keys.renew(OLD)
+    assert keys.current == OLD
+    assert await keys.renew(OLD)
+    assert place.searches == 2
+
+
+async def test_a_key_that_was_given_stays() -> None:
+    assert not await KeyKeeper(OLD, None).renew(OLD)
+
+
+def denied(code: str) -> Answer:
+    return Answer(403, f"<Error><Code>{code}</Code></Error>".encode())
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
+async def test_a_refused_call_is_sent_again_with_the_new_key(code: str) -> None:
+    place = Place(NEW, seconds=0)
+    async with (
+        scripted_server(denied(code), Answer(200, b"<ListAllMyBucketsResult/>")) as server,
+        SpacesClient(resolve_endpoint("nyc3", server.url), OLD, find_again=place.find) as client,
+    ):
+        assert await client.list_buckets() == []
+    assert [used_key(request.headers["authorization"]) for request in server.requests] == ["OLD", "NEW"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ask", "searches"),
+    [
+        (denied("AccessDenied"), lambda client: client.list_buckets(), 0),
+        (denied("InvalidAccessKeyId"), lambda client: client.list_buckets(), 1),
+        (Answer(403, length=0), lambda client: client.bucket("my-bucket").usage(), 1),  # HEAD: no code
+        (Answer(403), lambda client: client.list_buckets(), 0),
+    ],
+)
+async def test_when_a_key_is_looked_for(answer: Answer, ask: Callable[[SpacesClient], object], searches: int) -> None:
+    place = Place(OLD, seconds=0)
+    async with (
+        scripted_server(answer) as server,
+        SpacesClient(resolve_endpoint("nyc3", server.url), OLD, find_again=place.find) as client,
+    ):
+        for _ in range(3):
+            with pytest.raises(AccessDenied) as refusal:
+                await ask(client)  # type: ignore[misc]  # a coroutine, of various results
+            assert refusal.value.attempts == 1
+    assert place.searches == searches
+
+
+async def test_without_a_key_nothing_is_signed() -> None:
+    async with (
+        scripted_server(Answer(403)) as server,
+        SpacesClient(resolve_endpoint("nyc3", server.url), None) as client,
+    ):
+        with pytest.raises(AccessDenied):
+            await client.bucket("my-bucket").usage()
+    assert not {"authorization", "x-amz-date", "x-amz-content-sha256"} & server.requests[0].headers.keys()
+
+
+@pytest.mark.parametrize("wrong", ["id", "secret"])
+async def test_a_key_rotated_under_load(rgw: RadosGateway, bucket_name: str, wrong: str) -> None:
+    right = Credentials(rgw.access_key, rgw.secret_key)
+    refused = Credentials("GONE", rgw.secret_key) if wrong == "id" else Credentials(rgw.access_key, "before")
+    place = Place(right, seconds=0.1)
+    failures: list[SpacesError] = []
+    async with SpacesClient(resolve_endpoint(None, rgw.endpoint), refused, find_again=place.find) as client:
+        bucket = client.bucket(bucket_name)
+
+        async def work(number: int) -> None:
+            try:
+                await bucket.put(f"k{number}", b"x")
+                await bucket.head(f"k{number}")
+            except SpacesError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(work, number)
+    assert (failures, place.searches) == ([], 1)
+
+
+def used_key(authorization: str) -> str:
+    return authorization.partition("Credential=")[2].partition("/")[0]
