@@ -6,6 +6,9 @@ import re
 from types import TracebackType
 from typing import Self
 
+import trio
+
+from spacesfs.client.admission import ClientStatistics
 from spacesfs.client.bucket import no_result
 from spacesfs.client.call import Call
 from spacesfs.client.credentials import Credentials
@@ -58,12 +61,24 @@ class SpacesClient:
         self._transport = Transport(endpoint, credentials, options or ClientOptions(), on_request, find_again)
 
     async def __aenter__(self) -> Self:
+        self._watching = trio.open_nursery()
+        nursery = await self._watching.__aenter__()
+        nursery.start_soon(self._transport.watch)
+        self._stop_watching = nursery.cancel_scope.cancel
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._transport.close()
+        self._stop_watching()
+        try:
+            await self._watching.__aexit__(None, None, None)  # what ends the block must not come out in a group
+        finally:
+            await self._transport.close()
+
+    def statistics(self) -> ClientStatistics:
+        """Return how fast calls may go at present, and whether the Space is there."""
+        return self._transport.statistics()
 
     def bucket(self, name: str) -> Bucket:
         """Return a bucket, which may or may not exist.

@@ -16,27 +16,31 @@ _TOLERATED_SKEW = timedelta(minutes=10)  # servers refuse at 15
 class RetryPolicy:
     """Exponential backoff with full jitter.
 
-    Before attempt n+1 the pause is random in ``[0, min(cap, base * 2 ** (n - 1))]``, and at least what the server
-    asked for in Retry-After, which is believed up to ``cap_seconds``.
+    Before attempt n+1 the pause is random in ``[0, min(cap, base * 2 ** (n - 1), left / 2)]``, and at least what the
+    server asked for in Retry-After, which is believed up to ``cap_seconds``. An attempt that was throttled does not
+    count as one of ``max_attempts``: those only the deadline ends, since the server is well and will take the call.
     """
 
     max_attempts: int = 6
     base_seconds: float = 0.2
     cap_seconds: float = 20.0
 
-    def pause_seconds(self, error: SpacesError, *, left_seconds: float, random: Callable[[], float]) -> float | None:
+    def pause_seconds(
+        self, error: SpacesError, *, faults: int, left_seconds: float, random: Callable[[], float]
+    ) -> float | None:
         """Return how long to wait before the call is sent again, or None to give up.
 
         Args:
             error: How the last attempt failed, with the number of attempts made.
+            faults: How many of them were not throttled.
             left_seconds: What is left until the deadline of the whole call.
             random: Returns numbers in ``[0, 1)``.
         """
-        if not error.retryable or error.attempts >= self.max_attempts:
+        if not error.retryable or faults >= self.max_attempts or left_seconds < self.base_seconds:
             return None
-        ceiling = min(self.cap_seconds, self.base_seconds * 2.0 ** (error.attempts - 1))
+        doubled = self.base_seconds * 2.0 ** min(error.attempts - 1, 30)
         asked = min(error.retry_after_seconds or 0.0, self.cap_seconds)
-        pause = max(random() * ceiling, asked)
+        pause = max(random() * min(self.cap_seconds, doubled, left_seconds / 2), asked)
         return pause if pause < left_seconds else None
 
 

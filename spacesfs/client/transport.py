@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import httpx
 import trio
 
 from spacesfs.client import documents, errors
+from spacesfs.client.admission import Admission, ClientStatistics
 from spacesfs.client.call import Call, Reply, RequestRecord
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.credentials_renewal import FindKey
@@ -31,6 +32,7 @@ from spacesfs.client.errors import (
     NotConnected,
     NotFound,
     SpacesError,
+    Throttled,
     Unreachable,
     Untrusted,
 )
@@ -46,6 +48,7 @@ Observer = Callable[[RequestRecord], None]
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # a listing of 1,000 keys of 1,024 bytes, each byte escaped, is 6 MB
 SEND_PIECE_BYTES = 256 * 1024  # the timeout counts from piece to piece, so a piece must go through a slow line in time
 SLOWEST_BYTES_PER_SECOND = 64 * 1024  # what a line must do on average, else the call runs into its deadline
+PROBE_SECONDS = 3.0  # what a server that is there needs at most to answer a request about nothing
 KEEPALIVE_SECONDS = 15.0  # less than the servers' own idle limits, so that we seldom write into a closed connection
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -60,8 +63,8 @@ class ClientOptions:
         timeout_seconds: How long a connection may stand without a byte moving, and how long connecting may take.
         deadline_seconds: How long a whole call may take, all attempts and the pauses between them together, plus a
             second for each 64 KiB of body that it moves. Waiting for a free connection does not count.
-        max_connections: How many calls are on the wire at once; the others wait in order.
-        max_attempts: How often a call is sent at most.
+        max_connections: How many calls are on the wire at once; the others wait for their turn, see `Limiter`.
+        max_attempts: How often a call is sent at most, not counting attempts that the server throttled.
         ca_bundle: File of trusted certificates in PEM, instead of the system's.
         signature_version: Of Amazon's two ways to sign; 2 is for servers that know nothing newer.
     """
@@ -77,7 +80,8 @@ class ClientOptions:
 class Transport:
     """Owns the connections to one endpoint, the access key and the idea of the server's clock.
 
-    Any task may call `send`; at most ``max_connections`` requests are on the wire at once.
+    Any task may call `send`; at most ``max_connections`` requests are on the wire at once. Only while some task runs
+    `watch` does it notice that the Space is away.
     """
 
     def __init__(  # noqa: PLR0917 - the last one is seldom given
@@ -94,7 +98,8 @@ class Transport:
         self._on_request = on_request
         self._policy = RetryPolicy(max_attempts=options.max_attempts)
         # httpx's own queue costs milliseconds a request when it is long, so ours is in front of it.
-        self._slots = trio.CapacityLimiter(options.max_connections)
+        self._admission = Admission(options.max_connections, self._probe)
+        self._asked_bucket = ""
         self._origins: dict[str, httpx.URL] = {}
         self._timeout = httpx.Timeout(options.timeout_seconds, pool=None).as_dict()
         self._http = _http_client(endpoint, options)
@@ -102,6 +107,14 @@ class Transport:
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
+
+    async def watch(self) -> NoReturn:
+        """Notice when the Space goes and returns; one task of the client's does this as long as it lives."""
+        await self._admission.watch()
+
+    def statistics(self) -> ClientStatistics:
+        """Return how fast calls may go at present, and whether the Space is there."""
+        return self._admission.statistics()
 
     async def send(self, call: Call, parse: Callable[[Reply], T]) -> T:
         """Send a call until it succeeds or retrying makes no sense.
@@ -117,27 +130,32 @@ class Transport:
         _check_headers(call)
         payload_hash = await self._signer.payload_hash(call.body)
         left = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
+        failure: SpacesError | None = None
+        faults = 0
         for attempt in itertools.count(1):
-            async with self._slots:
-                started = trio.current_time()
+            traffic = _Traffic(attempt)
+            async with self._admission.turn(call, failure) as visit:
                 try:
-                    return await self._attempt(call, payload_hash, attempt, left, parse)
+                    return await self._attempt(call, payload_hash, traffic, left, parse)
                 except SpacesError as error:
-                    failure = error
+                    failure = visit.failure = error
+                finally:
+                    visit.was_answered = traffic.status is not None
             failure.attempts = attempt
-            left -= trio.current_time() - started
-            pause = self._policy.pause_seconds(failure, left_seconds=left, random=random.random)
+            faults += not isinstance(failure, Throttled)
+            left -= trio.current_time() - visit.started
+            pause = self._policy.pause_seconds(failure, faults=faults, left_seconds=left, random=random.random)
             if pause is None:
                 raise failure
             left -= pause
-            await trio.sleep(pause)
+            await self._admission.pause(pause)
         raise AssertionError("itertools.count ended")
 
     async def _attempt(
-        self, call: Call, payload_hash: str, attempt: int, left_seconds: float, parse: Callable[[Reply], T]
+        self, call: Call, payload_hash: str, traffic: _Traffic, left_seconds: float, parse: Callable[[Reply], T]
     ) -> T:
         """Send a call once, within the time that is left, and tell the observer how it went."""
-        traffic = _Traffic()
+        self._asked_bucket = call.bucket
         started = trio.current_time()
         try:
             with trio.move_on_after(left_seconds):
@@ -152,7 +170,19 @@ class Transport:
         finally:
             if self._on_request is not None:
                 seconds = trio.current_time() - started
-                self._on_request(traffic.record(call, seconds, attempt))
+                self._on_request(traffic.record(call, seconds))
+
+    async def _probe(self) -> bool:
+        """Tell whether the server answers. Unsigned: a refusal is an answer too."""
+        request = httpx.Request("HEAD", self._origin(self._asked_bucket), extensions={"timeout": self._timeout})
+        with trio.move_on_after(PROBE_SECONDS):
+            try:
+                response = await self._http.send(request, stream=True)
+            except httpx.TransportError:
+                return False
+            await response.aclose()
+            return True
+        return False
 
     async def _exchange(self, call: Call, payload_hash: str, traffic: _Traffic, parse: Callable[[Reply], T]) -> T:
         """Put one request on the wire and read its reply."""
@@ -245,13 +275,14 @@ class Transport:
 class _Traffic:
     """What one attempt has moved so far."""
 
+    attempt: int
     status: int | None = None
     sent: int = 0
     received: int = 0
 
-    def record(self, call: Call, seconds: float, attempt: int) -> RequestRecord:
+    def record(self, call: Call, seconds: float) -> RequestRecord:
         return RequestRecord(
-            call.operation_class, call.operation, self.status, seconds, self.sent, self.received, attempt
+            call.operation_class, call.operation, self.status, seconds, self.sent, self.received, self.attempt
         )
 
 

@@ -91,7 +91,6 @@ async def test_a_read_gets_over_a_fault(fault: Step) -> None:
     ("fault", "expected"),
     [
         (Reset(), Unreachable),
-        (error(503, "SlowDown"), Throttled),
         (error(500, "InternalError"), ServerFault),
         (ranged(BODY[:5], has_length=False), BadReply),
         (ranged(BODY + b"more"), BadReply),
@@ -106,6 +105,18 @@ async def test_a_read_gives_up(fault: Step, expected: type[SpacesError]) -> None
         assert len(server.requests) == 2
         assert failure.value.attempts == 2
         assert failure.value.key == "k"
+
+
+@pytest.mark.parametrize("fault", [error(503, "SlowDown"), Answer(429), Answer(503, HTML)], ids=repr)
+async def test_a_throttled_call_gives_up_at_its_deadline_alone(fault: Step) -> None:
+    options = ClientOptions(max_attempts=1, deadline_seconds=0.8)
+    async with scripted(fault, fault, ranged(), options=options) as (client, server):
+        assert await read(client.bucket("bucket")) == BODY
+        assert len(server.requests) == 3
+    async with scripted(fault, options=options) as (client, server):
+        with pytest.raises(Throttled):
+            await read(client.bucket("bucket"))
+        assert len(server.requests) > 2
 
 
 async def test_a_server_that_ignores_ranges_is_fine_where_the_whole_object_fits() -> None:
@@ -157,10 +168,12 @@ async def test_a_name_that_does_not_resolve() -> None:
 
 
 async def test_retry_after_is_read() -> None:
-    async with scripted(Answer(503, headers={"Retry-After": "7"}), options=ONCE) as (client, _):
+    options = ClientOptions(deadline_seconds=6)
+    async with scripted(Answer(503, headers={"Retry-After": "7"}), options=options) as (client, server):
         with pytest.raises(Throttled) as failure:
             await client.bucket("bucket").head("k")
         assert failure.value.retry_after_seconds == 7
+        assert len(server.requests) == 1  # what it asks for does not fit into the deadline
 
 
 async def test_final_errors_are_not_repeated() -> None:

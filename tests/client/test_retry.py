@@ -36,9 +36,10 @@ def failed(kind: type[SpacesError], attempts: int = 1, retry_after: float | None
     return error
 
 
-def pause(error: SpacesError, *, left: float = 1000.0, luck: float = 0.5) -> float | None:
+def pause(error: SpacesError, *, faults: int | None = None, left: float = 1000.0, luck: float = 0.5) -> float | None:
     policy = RetryPolicy(max_attempts=5, base_seconds=1.0, cap_seconds=6.0)
-    return policy.pause_seconds(error, left_seconds=left, random=lambda: luck)
+    faults = error.attempts if faults is None else faults
+    return policy.pause_seconds(error, faults=faults, left_seconds=left, random=lambda: luck)
 
 
 def test_backoff_doubles_up_to_the_cap() -> None:
@@ -48,6 +49,11 @@ def test_backoff_doubles_up_to_the_cap() -> None:
 def test_attempts_are_counted() -> None:
     assert pause(failed(ServerFault, 4)) is not None
     assert pause(failed(ServerFault, 5)) is None
+
+
+def test_throttled_attempts_do_not_count() -> None:
+    assert pause(failed(Throttled, 50), faults=4) == 3
+    assert pause(failed(Throttled, 50), faults=5) is None
 
 
 @pytest.mark.parametrize("kind", RETRYABLE)
@@ -67,15 +73,20 @@ def test_the_server_may_ask_for_more_time_but_not_for_ever() -> None:
 
 
 def test_nothing_is_begun_past_the_deadline() -> None:
-    assert pause(failed(ServerFault), left=0.6) == 0.5
-    assert pause(failed(ServerFault), left=0.5) is None
+    assert pause(failed(Throttled, retry_after=4), left=4.1) == 4
+    assert pause(failed(Throttled, retry_after=4), left=4.0) is None
+    assert pause(failed(ServerFault), left=0.9) is None
 
 
-@given(attempts=st.integers(1, 60), luck=st.floats(0, 1, exclude_max=True), asked=st.none() | st.floats(0, 1e9))
+def test_late_pauses_leave_time_for_the_attempt() -> None:
+    assert pause(failed(ServerFault, 4), left=4.0) == 1.0
+
+
+@given(attempts=st.integers(1, 5000), luck=st.floats(0, 1, exclude_max=True), asked=st.none() | st.floats(0, 1e9))
 def test_pauses_stay_within_bounds(attempts: int, luck: float, asked: float | None) -> None:
-    policy = RetryPolicy(max_attempts=100)
+    policy = RetryPolicy()
     error = failed(Throttled, attempts, asked)
-    chosen = policy.pause_seconds(error, left_seconds=1e9, random=lambda: luck)
+    chosen = policy.pause_seconds(error, faults=0, left_seconds=1e9, random=lambda: luck)
     assert chosen is not None
     assert min(asked or 0.0, policy.cap_seconds) <= chosen <= policy.cap_seconds
 
