@@ -10,11 +10,11 @@ import random
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 import httpx
 import trio
@@ -40,6 +40,8 @@ from spacesfs.client.hashing import Body
 from spacesfs.client.retry import RetryPolicy, parse_retry_after
 from spacesfs.client.signer import SignatureVersion, Signer
 from spacesfs.client.signing import Signable, encode_query
+from spacesfs.client.wire.stock import StockTransport
+from spacesfs.client.wire.transport import SINK, Sink, WireTransport
 from spacesfs.client.xmltree import Malformed
 
 T = TypeVar("T")
@@ -66,6 +68,8 @@ class ClientOptions:
         max_connections: How many calls are on the wire at once; the others wait for their turn, see `Limiter`.
         max_attempts: How often a call is sent at most, not counting attempts that the server throttled.
         ca_bundle: File of trusted certificates in PEM, instead of the system's.
+        http_transport: What moves the bytes: ours, or httpx's own, which takes several times the CPU.
+        proxy: URL of an HTTP proxy to go through, by httpx's own transport.
         signature_version: Of Amazon's two ways to sign; 2 is for servers that know nothing newer.
     """
 
@@ -74,6 +78,8 @@ class ClientOptions:
     max_connections: int = 16
     max_attempts: int = 6
     ca_bundle: Path | None = None
+    http_transport: Literal["own", "httpx"] = "own"
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
     signature_version: SignatureVersion = 4
 
 
@@ -188,15 +194,19 @@ class Transport:
         """Put one request on the wire and read its reply."""
         key = self._signer.key
         body = _BodyStream(call.body, traffic)
+        landing = _Landing(call, traffic)
+        request = self._request(call, payload_hash, body, key)
+        request.extensions[SINK] = landing.sink
         try:
-            response = await self._http.send(self._request(call, payload_hash, body, key), stream=True)
+            response = await self._http.send(request, stream=True)
             try:
-                traffic.status = response.status_code
-                reply = await _receive(call, response, traffic)
+                reply = await landing.receive(response)
             finally:
                 await response.aclose()
         finally:
+            traffic.received = max(traffic.received, landing.sink.filled)
             body.drop()
+            del request.extensions[SINK]  # it refers to the caller's buffer, and httpx keeps the request
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
             error = self._refused(call, reply)
             error.retryable |= await self._signer.finds_another(error, call.method, key)
@@ -320,12 +330,34 @@ def _check_headers(call: Call) -> None:
             raise call.error(InvalidRequest, f"the value of {name} has control characters, or spaces at an end")
 
 
-async def _receive(call: Call, response: httpx.Response, traffic: _Traffic) -> Reply:
-    """Read a reply's body: into the call's own buffer if it succeeded and has one, else as a document."""
-    head = Reply(response.status_code, response.headers)
-    if call.into is not None and httpx.codes.is_success(head.status):
-        await _fill(call.into(head), response, traffic)
-        return head
+class _Landing:
+    """Where the reply to one attempt goes: into the call's own buffer if it succeeds and has one, else a document."""
+
+    def __init__(self, call: Call, traffic: _Traffic) -> None:
+        self._call = call
+        self._traffic = traffic
+        self._buffer: memoryview | None = None
+        self.sink = Sink(self._place)
+
+    def _place(self, status: int, headers: httpx.Headers) -> memoryview | None:
+        """Note the status, and return the buffer that the body should fill."""
+        self._traffic.status = status
+        if self._call.into is not None and httpx.codes.is_success(status):
+            self._buffer = self._call.into(Reply(status, headers))
+        return self._buffer
+
+    async def receive(self, response: httpx.Response) -> Reply:
+        """Read what is left of a reply: all of it where httpx's own transport is used, which knows no sink."""
+        buffer = self._buffer or self._place(response.status_code, response.headers)
+        self._traffic.received = self.sink.filled
+        if buffer is not None:
+            await _fill(buffer, response, self._traffic)
+            return Reply(response.status_code, response.headers)
+        return Reply(response.status_code, response.headers, await _document(response, self._traffic))
+
+
+async def _document(response: httpx.Response, traffic: _Traffic) -> bytes:
+    """Read a body of which nobody knows the length."""
     body = bytearray()
     with trio.CancelScope() as reading:
         async for piece in response.aiter_raw():
@@ -336,11 +368,11 @@ async def _receive(call: Call, response: httpx.Response, traffic: _Traffic) -> R
                 body += piece
     if traffic.received > MAX_DOCUMENT_BYTES:
         raise Malformed("an endless document")
-    return Reply(head.status, head.headers, bytes(body))
+    return bytes(body)
 
 
 async def _fill(buffer: memoryview, response: httpx.Response, traffic: _Traffic) -> None:
-    """Read a body that must be exactly as long as the buffer; its bytes are copied once, into it."""
+    """Read a body that must be exactly as long as the buffer; of which the beginning may be there already."""
     with trio.CancelScope() as reading:
         async for piece in response.aiter_raw():
             start = traffic.received
@@ -356,12 +388,17 @@ async def _fill(buffer: memoryview, response: httpx.Response, traffic: _Traffic)
 
 def _http_client(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncClient:
     """Make the client; it reads no environment, follows no redirect and adds no header of its own."""
-    limits = httpx.Limits(
-        max_connections=options.max_connections,
-        max_keepalive_connections=options.max_connections,
-        keepalive_expiry=KEEPALIVE_SECONDS,
-    )
-    return httpx.AsyncClient(verify=_tls(endpoint, options.ca_bundle), limits=limits, trust_env=False, http2=False)
+    tls = _tls(endpoint, options.ca_bundle)
+    places = options.max_connections
+    transport: httpx.AsyncBaseTransport
+    if options.http_transport == "own" and options.proxy is None:
+        transport = WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS)
+    else:
+        try:
+            transport = StockTransport(tls, connections=places, idle_seconds=KEEPALIVE_SECONDS, proxy=options.proxy)
+        except ValueError as problem:
+            raise EndpointError(f"the proxy can't be used: {problem}") from None  # its URL may hold a password
+    return httpx.AsyncClient(transport=transport, trust_env=False)
 
 
 def _tls(endpoint: Endpoint, ca_bundle: Path | None) -> ssl.SSLContext:

@@ -57,7 +57,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self.idle_since = 0.0  # trio's clock; kept by the pool
+        self.idle_since: float | None = None  # trio's clock; kept by the pool
 
     async def send(self, data: memoryview, seconds: float) -> None:
         """Send all of ``data``, never copied.

@@ -6,7 +6,7 @@ socket to where the caller wants them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
@@ -51,10 +51,9 @@ class Exchange:
         target = request.extensions.get("target", request.url.raw_path)
         assert isinstance(request.stream, httpx.AsyncByteStream)
         try:
-            await self._send(h11.Request(method=request.method, target=target, headers=request.headers.raw))
-            async for piece in request.stream:
-                await self._send(h11.Data(data=piece))
-            await self._send(h11.EndOfMessage())
+            head = h11.Request(method=request.method, target=target, headers=request.headers.raw)
+            await self._send(self._protocol.send(head) or b"")
+            await self._send_body(request.stream)
         except h11.LocalProtocolError as problem:
             raise httpx.LocalProtocolError(str(problem)) from problem
         except httpx.WriteError:
@@ -106,9 +105,20 @@ class Exchange:
         """Whether everything was sent and received, not a byte more, and the server did not ask to hang up."""
         return self._left == 0 and not self._is_overlong and self._protocol.our_state is h11.DONE
 
-    async def _send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
-        for piece in self._protocol.send_with_data_passthrough(event) or ():
-            await self._connection.send(memoryview(piece), self._timeouts.write)
+    async def _send_body(self, stream: httpx.AsyncByteStream) -> None:
+        pieces = aiter(stream)
+        try:
+            async for piece in pieces:
+                for framed in self._protocol.send_with_data_passthrough(h11.Data(data=piece)) or ():
+                    await self._send(framed)
+        finally:
+            if isinstance(pieces, AsyncGenerator):  # trio wants those to be closed, and httpx makes such
+                await pieces.aclose()
+        await self._send(self._protocol.send(h11.EndOfMessage()) or b"")
+
+    async def _send(self, data: bytes) -> None:
+        if data:
+            await self._connection.send(memoryview(data), self._timeouts.write)
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
         """Return the next event of the reply; bytes are read as needed."""

@@ -80,9 +80,10 @@ class Pool:
         host = self._active.pop(connection)
         host.places.release()
         if is_reusable and connection.is_quiet():
+            if connection.idle_since is None:  # the first time only: it costs half a millisecond
+                host.session = connection.session
             connection.idle_since = trio.current_time()
             host.idle.append(connection)
-            host.session = connection.session or host.session
         else:
             connection.close()
         self._drop_expired()
@@ -120,7 +121,7 @@ class Pool:
         """Close what has been idle for too long; the servers' patience is limited, too."""
         limit = trio.current_time() - self._idle_seconds
         for host in self._hosts.values():
-            while host.idle and host.idle[0].idle_since <= limit:
+            while host.idle and (host.idle[0].idle_since or 0.0) <= limit:
                 host.idle.pop(0).close()
 
     def _host(self, origin: Origin) -> _Host:

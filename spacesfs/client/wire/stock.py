@@ -21,8 +21,8 @@ class StockTransport(httpx.AsyncHTTPTransport):
         Raises:
             ValueError: ``proxy`` is not the URL of an HTTP proxy.
         """
-        if proxy is not None and httpx.URL(proxy).scheme not in ("http", "https"):
-            raise ValueError("only http and https proxies are possible")
+        if proxy is not None and not _is_http(proxy):
+            raise ValueError("it should look like http://host:port")
         limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=idle_seconds
         )
@@ -34,6 +34,13 @@ class StockTransport(httpx.AsyncHTTPTransport):
         if target is not None:
             request.url = _ExactURL(request.url, target)
         return await super().handle_async_request(request)
+
+
+def _is_http(proxy: str) -> bool:
+    try:
+        return httpx.URL(proxy).scheme in ("http", "https")
+    except httpx.InvalidURL:
+        return False
 
 
 class _ExactURL(httpx.URL):
