@@ -222,8 +222,10 @@ class Options(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True)
 
-    endpoint: Url = Field(default=None, description="Server to speak to; follows from --region when not given.")
-    region: Region = Field(default=None, description="Region of the Space; follows from --endpoint when not given.")
+    endpoint: Url = Field(default=None, description="Server to speak to; follows from the region when not given.")
+    region: Region = Field(
+        default=None, description="Region of the Space; follows from the endpoint, or is found, when not given."
+    )
     profile: Profile = Field(default=None, description="Profile of the AWS credentials file to take the keys from.")
     credential_command: CommandLine = Field(
         default=None, description="Command that prints the key: as JSON, or its id and its secret on two lines."
@@ -274,6 +276,11 @@ class Options(BaseSettings):
         return (init_settings,)
 
     @property
+    def is_located(self) -> bool:
+        """Whether the user has said where the Space is."""
+        return self.endpoint is not None or self.region is not None
+
+    @property
     def address(self) -> Endpoint:
         """Where the Space is; each of endpoint and region follows from the other when only one is given.
 
@@ -284,7 +291,7 @@ class Options(BaseSettings):
 
 
 class MountConfig(Options):
-    """One mount, all of it checked: ``address`` raises no more.
+    """One mount, all of it checked: ``address`` raises no more if it ``is_located``.
 
     Attributes:
         prefix: Where in the bucket the mount's root is: empty, or ending in ``/``.
@@ -299,14 +306,8 @@ class MountConfig(Options):
     def _check_together(self) -> MountConfig:
         if _BUCKET.fullmatch(self.bucket) is None:
             raise ValueError(f'"{self.bucket}" is not a bucket name; give BUCKET or BUCKET:PREFIX')
-        if self.endpoint is None and self.region is None:
-            raise ValueError("which region is the Space in? Say it with --region fra1, or give --endpoint URL")
-        try:
-            address = self.address
-        except EndpointError as error:  # each alone is valid, so what is left is plain http
-            raise ValueError(f"{error} (--allow-insecure)") from error
-        if address.url.partition("://")[2].startswith(f"{self.bucket}."):
-            raise ValueError(f"the endpoint {self.endpoint} holds the bucket's name; leave the name out")
+        if self.is_located:
+            self._check_address()
         if not _is_utf8(self.mountpoint):
             raise ValueError(f"{str(self.mountpoint)!a} can't be a mountpoint: its name is not UTF-8")
         for name in ("cache_dir", "state_dir", "log_file"):
@@ -314,6 +315,14 @@ class MountConfig(Options):
             if path is not None and path.resolve().is_relative_to(self.mountpoint):
                 raise ValueError(f"{flag_name(name)} {path} lies in the mountpoint; choose a folder outside of it")
         return self
+
+    def _check_address(self) -> None:
+        try:
+            address = self.address
+        except EndpointError as error:  # each alone is valid, so what is left is plain http
+            raise ValueError(f"{error} (--allow-insecure)") from error
+        if address.url.partition("://")[2].startswith(f"{self.bucket}."):
+            raise ValueError(f"the endpoint {self.endpoint} holds the bucket's name; leave the name out")
 
 
 def _is_utf8(path: Path) -> bool:

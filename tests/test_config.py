@@ -117,8 +117,10 @@ def test_each_of_region_and_endpoint_follows_from_the_other() -> None:
     assert (by_endpoint.address.region, by_endpoint.endpoint) == ("nyc3", "https://nyc3.digitaloceanspaces.com")
 
 
-def test_a_mount_needs_a_region_or_an_endpoint() -> None:
-    assert "--region" in reason(region=None)
+def test_a_mount_may_leave_its_place_open() -> None:
+    assert not mount_config(region=None).is_located
+    assert mount_config().is_located
+    assert mount_config(region=None, endpoint="https://s3.example.com").is_located
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ import click
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
+from spacesfs.client.endpoint import SPACES_DOMAIN, is_spaces_region
 from spacesfs.config import ENVIRONMENT_PREFIX, OPTIONS, Form, Options
 
 SYSTEM_FILE = Path("/etc/spacesfs/config.toml")
@@ -112,6 +113,8 @@ def collect(flags: Mapping[str, object], bucket: str | None) -> Collected:
     sections = [section[bucket] for _, section in files if bucket in section]
     general = [layer for layer, _ in files]
     layers: list[Layer] = [command_line, _environment(), _fallbacks(), *sections, *general]
+    if not any("endpoint" in layer for layer in layers):
+        layers = [_without_foreign_region(layer) for layer in layers]
     return Collected(_fill_region_place(ChainMap(*map(dict, layers))))
 
 
@@ -140,11 +143,25 @@ def _fallbacks() -> Layer:
     }
 
 
+def _without_foreign_region(layer: Layer) -> Layer:
+    """Leave out a region that is set for Amazon's tools and is none of Spaces'."""
+    region = layer.get("region")
+    if region is None or not region.origin.startswith("AWS_") or is_spaces_region(str(region.value)):
+        return layer
+    return {name: value for name, value in layer.items() if name != "region"}
+
+
 def _fill_region_place(given: Layer) -> Layer:
-    """Put the region into an endpoint that has a place for it, as the Terraform provider writes them."""
+    """Put the region into an endpoint that has a place for it, as the Terraform provider writes them.
+
+    Where no region is known, the one at Spaces says nothing.
+    """
     endpoint, region = given.get("endpoint"), given.get("region")
-    if endpoint is None or region is None:
+    if endpoint is None:
         return given
+    if region is None:
+        is_empty = str(endpoint.value).rstrip("/") == f"https://{_REGION_PLACE}.{SPACES_DOMAIN}"
+        return {name: value for name, value in given.items() if name != "endpoint" or not is_empty}
     filled = str(endpoint.value).replace(_REGION_PLACE, str(region.value))
     return {**given, "endpoint": Given(filled, endpoint.origin)}
 

@@ -13,9 +13,11 @@ from spacesfs.client.signing import percent_encode
 Addressing = Literal["path", "virtual"]
 
 SPACES_DOMAIN = "digitaloceanspaces.com"
+SPACES_REGIONS = ("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
 DEFAULT_REGION = "us-east-1"  # what S3 servers other than Spaces expect in the signature when they don't say otherwise
 
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SPACES_REGION = re.compile("[a-z]{3}[0-9]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|[0-9a-f:.]+", re.IGNORECASE)
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -61,6 +63,16 @@ class Endpoint:
         """Return the bucket's name if it goes into the host, else ""."""
         # A wildcard certificate covers one label only, so a name with a dot can't.
         return bucket if self.addressing == "virtual" and "." not in bucket else ""
+
+
+def spaces_endpoints() -> dict[str, Endpoint]:
+    """Return the endpoints of all regions of Spaces, by region."""
+    return {region: resolve_endpoint(region, None) for region in SPACES_REGIONS}
+
+
+def is_spaces_region(name: str) -> bool:
+    """Tell whether a region could be one of Spaces; new ones appear."""
+    return _SPACES_REGION.fullmatch(name) is not None
 
 
 def resolve_endpoint(region: str | None, endpoint_url: str | None, *, allow_insecure: bool = False) -> Endpoint:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import trio
 
 from spacesfs.client.credentials import Credentials, CredentialsError
 from spacesfs.client.credentials_chain import KeySearch
+from spacesfs.client.endpoint import Endpoint, EndpointError, spaces_endpoints
+from spacesfs.client.regions import RegionFinder, RegionMemory, RegionUnknown
+from spacesfs.client.transport import ClientOptions
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.logs import hide_secret
+
+log = logging.getLogger(__name__)
+
+_ASK_SECONDS = 5.0  # for a region at the other end of the world to answer, TLS included
+_MEMORY = "regions.json"
 
 
 async def find_key(config: MountConfig) -> Credentials:
@@ -39,3 +49,31 @@ async def first_key(config: MountConfig) -> Credentials:
         return await find_key(config)
     except CredentialsError as error:
         raise MountError(str(error)) from error
+
+
+async def locate(config: MountConfig, key: Credentials, endpoints: Mapping[str, Endpoint] | None = None) -> MountConfig:
+    """Return the configuration with the place of the bucket, which is searched unless the user has given it.
+
+    Args:
+        config: What to mount.
+        key: Its access key; needs no right but to use the bucket.
+        endpoints: Whom to ask, by region; all regions of Spaces if not given.
+
+    Raises:
+        MountError: It can't be found out.
+    """
+    if config.is_located:
+        return config
+    seconds = min(_ASK_SECONDS, config.timeout)
+    options = ClientOptions(
+        timeout_seconds=seconds, deadline_seconds=seconds, max_connections=1, max_attempts=1, ca_bundle=config.ca_bundle
+    )
+    finder = RegionFinder(endpoints or spaces_endpoints(), options, RegionMemory(config.state_dir / _MEMORY))
+    try:
+        found = await finder.find(config.bucket, key)
+    except RegionUnknown as error:
+        raise MountError(f"{error}; check the name, or say where it is with --region or --endpoint") from error
+    except EndpointError as error:
+        raise MountError(str(error)) from error
+    log.info("bucket %s is at %s", config.bucket, found.url)
+    return config.model_copy(update={"endpoint": found.url, "region": found.region})

@@ -48,7 +48,6 @@ def test_every_command_explains_itself(command: str) -> None:
         (("mount", "b"), "Missing argument 'MOUNTPOINT'"),
         (("mount", "my-bucket", "/mnt", "--memry", "1G"), "Did you mean '--memory'?"),
         (("mount", "my-bucket", "/mnt", "--region", "fra1", "--memory", "lots"), "--memory: "),
-        (("mount", "my-bucket", "/mnt"), "--region"),
         (("mount", "my-bucket:a/../b", "/mnt", "--region", "fra1"), "is not a prefix"),
         (("mount", "s3://my-bucket", "/mnt", "--region", "fra1"), "give BUCKET or BUCKET:PREFIX"),
     ],

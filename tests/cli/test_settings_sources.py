@@ -119,6 +119,22 @@ def test_the_endpoint_of_terraform_has_a_place_for_the_region(monkeypatch: pytes
     assert options.address.url == "https://tor1.digitaloceanspaces.com"
 
 
+def test_a_template_without_a_region_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACES_ENDPOINT_URL", "https://{{.Region}}.digitaloceanspaces.com")
+    assert not collect({}, None).check(Options).is_located
+    monkeypatch.setenv("SPACES_ENDPOINT_URL", "https://{{.Region}}.example.com")
+    assert "SPACES_ENDPOINT_URL" in str(refused())
+
+
+def test_a_region_of_amazon_counts_only_with_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert not collect({}, None).check(Options).is_located
+    assert collect({"endpoint": "https://s3.example.com"}, None).check(Options).region == "us-east-1"
+    write_user_file('region = "ams3"\n')
+    assert collect({}, None).check(Options).region == "ams3"
+    assert collect({"region": "us-east-1"}, None).check(Options).region == "us-east-1"
+
+
 def test_a_misspelt_key_is_named_with_its_file_and_the_nearest_name() -> None:
     path = write_user_file('memroy = "64M"\n')
     assert str(refused()) == f"{path}: unknown key memroy; did you mean memory?"

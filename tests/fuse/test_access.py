@@ -1,0 +1,64 @@
+"""What a mount finds out before it begins: its key and the place of its bucket, or one line that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spacesfs.client.credentials import Credentials
+from spacesfs.client.endpoint import resolve_endpoint
+from spacesfs.config import MountConfig
+from spacesfs.errors import MountError
+from spacesfs.fuse.access import find_key, first_key, locate
+from spacesfs.logs import scrub
+from tests.client.scripted import Answer, scripted_server
+
+KEY = Credentials("AKSCRIPTED", "never-to-be-seen-in-a-message")
+
+
+def config(folder: Path, **values: Any) -> MountConfig:
+    return MountConfig(
+        bucket="my-bucket", mountpoint=folder / "mnt", cache_dir=folder / "cache", state_dir=folder / "state", **values
+    )
+
+
+async def test_a_bucket_that_is_found(tmp_path: Path) -> None:
+    async with scripted_server(Answer(403)) as here, scripted_server(Answer(404)) as elsewhere:
+        endpoints = {"fra1": resolve_endpoint("fra1", here.url), "nyc3": resolve_endpoint("nyc3", elsewhere.url)}
+        located = await locate(config(tmp_path), KEY, endpoints)
+    assert located.is_located
+    assert located.address == endpoints["fra1"]
+    assert (tmp_path / "state" / "regions.json").read_text() == '{"my-bucket":"fra1"}'
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_bucket_that_is_nowhere(tmp_path: Path) -> None:
+    async with scripted_server(Answer(404)) as server:
+        with pytest.raises(MountError) as failure:
+            await locate(config(tmp_path), KEY, {"fra1": resolve_endpoint("fra1", server.url)})
+    assert str(failure.value) == (
+        "no region of Spaces has a bucket my-bucket; check the name, or say where it is with --region or --endpoint"
+    )
+
+
+@pytest.mark.parametrize("place", [{"region": "fra1"}, {"endpoint": "https://s3.example.com"}], ids=str)
+async def test_who_says_the_place_is_believed(tmp_path: Path, place: dict[str, str]) -> None:
+    given = config(tmp_path, **place)
+    assert await locate(given, KEY, {}) is given
+
+
+async def test_the_key_stays_out_of_logs_and_is_read_anew(tmp_path: Path) -> None:
+    place = tmp_path / "key"
+    place.write_text("OLD\nsecret-before-rotation\n")
+    given = config(tmp_path, region="fra1", credential_command=f"cat {place}")
+    assert (await first_key(given)).access_key_id == "OLD"
+    place.write_text("NEW\nsecret-after-rotation\n")
+    assert await find_key(given) == Credentials("NEW", "secret-after-rotation")
+    assert scrub("secret-before-rotation secret-after-rotation") == "[hidden] [hidden]"
+
+
+async def test_no_key(tmp_path: Path) -> None:
+    with pytest.raises(MountError, match="credential command false ended with status 1"):
+        await first_key(config(tmp_path, region="fra1", credential_command="false"))
