@@ -11,7 +11,7 @@ import msgspec
 from spacesfs.cli.client import all_statuses, ask_status, serving
 from spacesfs.cli.output import counted, human_bytes, human_seconds, say
 from spacesfs.cli.paths import resolved
-from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts
+from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, Throttling
 from spacesfs.fuse.mountpoint import stale_mounts
 
 _MOST_CHANGES_SHOWN = 20
@@ -73,6 +73,10 @@ def _print_status(status: MountStatus) -> None:
 def _facts(status: MountStatus) -> Iterable[tuple[str, str]]:
     yield "state", f"{status.state}, for {human_seconds(time.time() - status.since)}, process {status.pid}"
     yield "endpoint", status.endpoint
+    if status.offline_since is not None:
+        yield "offline", f"the Space can't be reached, for {human_seconds(time.time() - status.offline_since)}"
+    for name, throttling in sorted(status.throttling.items()):
+        yield "throttled", f"{name}: {_throttling(throttling)}"
     yield "durability", status.durability
     if status.read_only:
         yield "read-only", status.read_only_reason or "yes"
@@ -87,6 +91,13 @@ def _requests(counts: RequestCounts) -> str:
     return (
         f"{counted(counts.sent, 'request')}, {counts.failed} failed, {counts.throttled} throttled, "
         f"{human_bytes(counts.bytes_sent)} sent, {human_bytes(counts.bytes_received)} received"
+    )
+
+
+def _throttling(slowed: Throttling) -> str:
+    return (
+        f"{slowed.at_once} of {slowed.at_once_limit} requests at once, "
+        f"{slowed.a_second:.0f} of {slowed.a_second_limit:.0f} a second, {slowed.waiting} waiting"
     )
 
 

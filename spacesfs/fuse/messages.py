@@ -62,6 +62,22 @@ class RequestCounts(msgspec.Struct, frozen=True):
     bytes_received: int = 0
 
 
+class Throttling(msgspec.Struct, frozen=True):
+    """How far the Space makes one class of requests slow down.
+
+    Attributes:
+        at_once: How many may be on the wire at once; ``at_once_limit`` when the Space does not throttle.
+        a_second: How many may be sent in a second; ``a_second_limit`` when the Space does not throttle.
+        waiting: How many wait for their turn.
+    """
+
+    at_once: int
+    at_once_limit: int
+    a_second: float
+    a_second_limit: float
+    waiting: int
+
+
 class MountStatus(Message, frozen=True, tag="mount"):
     """All about one mount.
 
@@ -70,6 +86,8 @@ class MountStatus(Message, frozen=True, tag="mount"):
         read_only_reason: Why it is read-only, or None.
         requests: Counts by class of operation: ``read``, ``write``, ``list``.
         notices: What the user should know, one line each.
+        offline_since: When the Space was found to be unreachable, in seconds since the epoch; None while it answers.
+        throttling: The classes of operation that the Space makes slow down.
     """
 
     bucket: str
@@ -89,6 +107,8 @@ class MountStatus(Message, frozen=True, tag="mount"):
     staging: Usage
     requests: dict[str, RequestCounts]
     notices: list[str]
+    offline_since: float | None = None
+    throttling: dict[str, Throttling] = {}
 
 
 class SyncProgress(Message, frozen=True, tag="progress"):

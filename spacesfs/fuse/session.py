@@ -29,9 +29,9 @@ from spacesfs.content.staging import StagingArea
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import FsError, LeftBehind, MountError
 from spacesfs.filesystem import FileSystem, note_confirmed
-from spacesfs.fuse.access import find_key, first_key, locate
+from spacesfs.fuse.access import find_key, first_key
 from spacesfs.fuse.control import serve_control
-from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Usage
+from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.mountpoint import recover_stale_mount
 from spacesfs.fuse.operations import Operations
 from spacesfs.fuse.process import prepare_process
@@ -59,6 +59,7 @@ class Mount:
 
     config: MountConfig
     filesystem: FileSystem
+    client: SpacesClient
     requests: RequestCounter
     pages: PageCache
     budget: ByteBudget
@@ -71,6 +72,7 @@ class Mount:
     def status(self) -> MountStatus:
         """Return how the mount is now."""
         now = time.time()
+        network = self.client.statistics()
         pending = [
             PendingChange(
                 path=opened.inode.key.removeprefix(self.config.prefix),
@@ -105,6 +107,12 @@ class Mount:
                 for name, totals in self.requests.totals.items()
             },
             notices=list(self.notices),
+            offline_since=network.offline_since,
+            throttling={
+                name: Throttling(lane.window, lane.full_window, lane.rate, lane.full_rate, lane.waiting)
+                for name, lane in network.lanes.items()
+                if lane.is_slowed
+            },
         )
 
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
@@ -124,7 +132,6 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
     """
     prepare_process()
     key = await first_key(config)
-    config = await locate(config, key)
     requests = RequestCounter()
     options = ClientOptions(timeout_seconds=config.timeout, deadline_seconds=config.timeout, ca_bundle=config.ca_bundle)
     try:
@@ -138,10 +145,9 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
     except EndpointError as error:
         raise MountError(str(error)) from error
     async with client:
-        bucket = client.bucket(config.bucket)
-        read_only_reason = await _check_bucket(bucket, config)
+        read_only_reason = await _check_bucket(client.bucket(config.bucket), config)
         async with open_team() as nursery:
-            mount = await _build(config, bucket, requests, read_only_reason, nursery)
+            mount = await _build(config, client, requests, read_only_reason, nursery)
             await _serve_kernel(mount, nursery, on_ready)
             nursery.cancel_scope.cancel()
 
@@ -173,9 +179,14 @@ async def _check_bucket(bucket: Bucket, config: MountConfig) -> str | None:
 
 
 async def _build(
-    config: MountConfig, bucket: Bucket, requests: RequestCounter, read_only_reason: str | None, nursery: trio.Nursery
+    config: MountConfig,
+    client: SpacesClient,
+    requests: RequestCounter,
+    read_only_reason: str | None,
+    nursery: trio.Nursery,
 ) -> Mount:
     """Join the parts of a mount. Half of the memory is for pages kept, half for bytes on their way."""
+    bucket = client.bucket(config.bucket)
     mounted_ns = time.time_ns()
     defaults = AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode)
     view = View(bucket, defaults, config.metadata_ttl, mounted_ns)
@@ -193,7 +204,7 @@ async def _build(
     files = OpenFiles(content, table, scheduler, publisher)
     resolver = Resolver(table, view, files, config.metadata_ttl)
     filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader)
-    return Mount(config, filesystem, requests, pages, budget, staging, publisher.notices, read_only_reason)
+    return Mount(config, filesystem, client, requests, pages, budget, staging, publisher.notices, read_only_reason)
 
 
 def _staging_area(config: MountConfig) -> StagingArea:

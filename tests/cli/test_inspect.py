@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from click.testing import CliRunner, Result
 from spacesfs.cli.main import cli
 from spacesfs.fuse import sockets
 from spacesfs.fuse.control import serve_control
-from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Usage
+from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.sockets import control_socket_path
 
 
@@ -26,6 +27,7 @@ class Mount:
 
     mountpoint: str
     pending: int = 0
+    is_troubled: bool = False
 
     def status(self) -> MountStatus:
         return MountStatus(
@@ -46,6 +48,8 @@ class Mount:
             staging=Usage(0, 2**30),
             requests={"read": RequestCounts(sent=1, bytes_received=2**20)},
             notices=["mind the gap"],
+            offline_since=time.time() - 120 if self.is_troubled else None,
+            throttling={"list": Throttling(2, 16, 37.5, 300.0, 5)} if self.is_troubled else {},
         )
 
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
@@ -110,6 +114,15 @@ async def test_status_says_what_matters_and_no_name_steers_the_terminal() -> Non
     assert "write f0\\x1b[31m, 2.0 KiB, 3 s old: 2 attempts failed: no answer\n" in output
     assert output.endswith("and 5 more changes\n")
     assert "\x1b" not in output
+
+
+async def test_status_tells_of_a_space_that_is_away_or_throttles() -> None:
+    output = (await ask([Mount("/mnt/a", is_troubled=True)], "status")).output
+    assert "offline     the Space can't be reached, for 2 min" in output
+    assert "throttled   list: 2 of 16 requests at once, 38 of 300 a second, 5 waiting\n" in output
+    output = (await ask([Mount("/mnt/a")], "status")).output
+    assert "offline" not in output
+    assert "throttled   " not in output
 
 
 async def test_sync_of_everything_says_what_is_left() -> None:
