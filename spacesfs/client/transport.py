@@ -9,7 +9,7 @@ import itertools
 import random
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -40,15 +40,14 @@ from spacesfs.client.hashing import Body
 from spacesfs.client.retry import RetryPolicy, parse_retry_after
 from spacesfs.client.signer import SignatureVersion, Signer
 from spacesfs.client.signing import Signable, encode_query
+from spacesfs.client.traffic import BodyStream, Landing, Traffic
 from spacesfs.client.wire.stock import StockTransport
-from spacesfs.client.wire.transport import SINK, Sink, WireTransport
+from spacesfs.client.wire.transport import SINK, WireTransport
 from spacesfs.client.xmltree import Malformed
 
 T = TypeVar("T")
 Observer = Callable[[RequestRecord], None]
 
-MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # a listing of 1,000 keys of 1,024 bytes, each byte escaped, is 6 MB
-SEND_PIECE_BYTES = 256 * 1024  # the timeout counts from piece to piece, so a piece must go through a slow line in time
 SLOWEST_BYTES_PER_SECOND = 64 * 1024  # what a line must do on average, else the call runs into its deadline
 PROBE_SECONDS = 3.0  # what a server that is there needs at most to answer a request about nothing
 KEEPALIVE_SECONDS = 15.0  # less than the servers' own idle limits, so that we seldom write into a closed connection
@@ -90,7 +89,7 @@ class Transport:
     `watch` does it notice that the Space is away.
     """
 
-    def __init__(  # noqa: PLR0917 - the last one is seldom given
+    def __init__(
         self,
         endpoint: Endpoint,
         credentials: Credentials | None,
@@ -139,7 +138,7 @@ class Transport:
         failure: SpacesError | None = None
         faults = 0
         for attempt in itertools.count(1):
-            traffic = _Traffic(attempt)
+            traffic = Traffic(attempt)
             async with self._admission.turn(call, failure) as visit:
                 try:
                     return await self._attempt(call, payload_hash, traffic, left, parse)
@@ -158,7 +157,7 @@ class Transport:
         raise AssertionError("itertools.count ended")
 
     async def _attempt(
-        self, call: Call, payload_hash: str, traffic: _Traffic, left_seconds: float, parse: Callable[[Reply], T]
+        self, call: Call, payload_hash: str, traffic: Traffic, left_seconds: float, parse: Callable[[Reply], T]
     ) -> T:
         """Send a call once, within the time that is left, and tell the observer how it went."""
         self._asked_bucket = call.bucket
@@ -190,11 +189,11 @@ class Transport:
             return True
         return False
 
-    async def _exchange(self, call: Call, payload_hash: str, traffic: _Traffic, parse: Callable[[Reply], T]) -> T:
+    async def _exchange(self, call: Call, payload_hash: str, traffic: Traffic, parse: Callable[[Reply], T]) -> T:
         """Put one request on the wire and read its reply."""
         key = self._signer.key
-        body = _BodyStream(call.body, traffic)
-        landing = _Landing(call, traffic)
+        body = BodyStream(call.body, traffic)
+        landing = Landing(call, traffic)
         request = self._request(call, payload_hash, body, key)
         request.extensions[SINK] = landing.sink
         try:
@@ -213,7 +212,7 @@ class Transport:
             raise error
         return parse(reply)
 
-    def _request(self, call: Call, payload_hash: str, body: _BodyStream, key: Credentials | None) -> httpx.Request:
+    def _request(self, call: Call, payload_hash: str, body: BodyStream, key: Credentials | None) -> httpx.Request:
         """Sign a call as of now."""
         origin = self._origin(call.bucket)
         path = self._endpoint.path(call.bucket, call.key)
@@ -281,109 +280,11 @@ class Transport:
         return call.error(NotConnected, f"{server} can't be reached: no answer in time")
 
 
-@dataclass(slots=True)
-class _Traffic:
-    """What one attempt has moved so far."""
-
-    attempt: int
-    status: int | None = None
-    sent: int = 0
-    received: int = 0
-
-    def record(self, call: Call, seconds: float) -> RequestRecord:
-        return RequestRecord(
-            call.operation_class, call.operation, self.status, seconds, self.sent, self.received, self.attempt
-        )
-
-
-class _BodyStream(httpx.AsyncByteStream):
-    """A body in pieces that are not copied before the socket; to be read once.
-
-    Not a generator: httpx leaves those behind unfinished when sending is cancelled, and trio then complains.
-    """
-
-    def __init__(self, body: Body, traffic: _Traffic) -> None:
-        self._body = memoryview(body).cast("B")
-        self._traffic = traffic
-        self._taken = 0
-
-    def drop(self) -> None:
-        """Let go of the bytes: httpx's requests and replies refer to each other and so outlive their use."""
-        self._body = memoryview(b"")
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        self._traffic.sent = self._taken  # whoever asks for more has sent what it had
-        piece = self._body[self._taken : self._taken + SEND_PIECE_BYTES]
-        if not piece:
-            raise StopAsyncIteration
-        self._taken += len(piece)
-        return piece  # type: ignore[return-value]  # httpx says bytes and takes any buffer
-
-
 def _check_headers(call: Call) -> None:
     """Refuse what no header can carry; some values are the user's, or come from a server."""
     for name, value in call.headers.items():
         if _CONTROL.search(value) or value != value.strip(" "):
             raise call.error(InvalidRequest, f"the value of {name} has control characters, or spaces at an end")
-
-
-class _Landing:
-    """Where the reply to one attempt goes: into the call's own buffer if it succeeds and has one, else a document."""
-
-    def __init__(self, call: Call, traffic: _Traffic) -> None:
-        self._call = call
-        self._traffic = traffic
-        self._buffer: memoryview | None = None
-        self.sink = Sink(self._place)
-
-    def _place(self, status: int, headers: httpx.Headers) -> memoryview | None:
-        """Note the status, and return the buffer that the body should fill."""
-        self._traffic.status = status
-        if self._call.into is not None and httpx.codes.is_success(status):
-            self._buffer = self._call.into(Reply(status, headers))
-        return self._buffer
-
-    async def receive(self, response: httpx.Response) -> Reply:
-        """Read what is left of a reply: all of it where httpx's own transport is used, which knows no sink."""
-        buffer = self._buffer or self._place(response.status_code, response.headers)
-        self._traffic.received = self.sink.filled
-        if buffer is not None:
-            await _fill(buffer, response, self._traffic)
-            return Reply(response.status_code, response.headers)
-        return Reply(response.status_code, response.headers, await _document(response, self._traffic))
-
-
-async def _document(response: httpx.Response, traffic: _Traffic) -> bytes:
-    """Read a body of which nobody knows the length."""
-    body = bytearray()
-    with trio.CancelScope() as reading:
-        async for piece in response.aiter_raw():
-            traffic.received += len(piece)
-            if traffic.received > MAX_DOCUMENT_BYTES:
-                reading.cancel()
-            else:
-                body += piece
-    if traffic.received > MAX_DOCUMENT_BYTES:
-        raise Malformed("an endless document")
-    return bytes(body)
-
-
-async def _fill(buffer: memoryview, response: httpx.Response, traffic: _Traffic) -> None:
-    """Read a body that must be exactly as long as the buffer; of which the beginning may be there already."""
-    with trio.CancelScope() as reading:
-        async for piece in response.aiter_raw():
-            start = traffic.received
-            traffic.received += len(piece)
-            if traffic.received > len(buffer):
-                # Leaving the loop would leave httpx's nested generators to the garbage collector; cancelling ends them.
-                reading.cancel()
-            else:
-                buffer[start : traffic.received] = piece
-    if traffic.received != len(buffer):
-        raise Malformed(f"{traffic.received} bytes instead of {len(buffer)}")
 
 
 def _http_client(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncClient:
