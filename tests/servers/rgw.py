@@ -157,6 +157,15 @@ class RadosGateway:
         """Let a frozen gateway go on where it stopped."""
         self._running_gateway().thaw()
 
+    def add_key(self, access_key: str, secret_key: str) -> None:
+        """Give the user that the tests work as one more key."""
+        keys = (f"--access-key={access_key}", f"--secret={secret_key}")
+        self._run("radosgw-admin", "key", "create", "--uid=test", "--key-type=s3", *keys)
+
+    def remove_key(self, access_key: str) -> None:
+        """Make a key invalid; the gateway knows at once."""
+        self._run("radosgw-admin", "key", "rm", "--uid=test", "--key-type=s3", f"--access-key={access_key}")
+
     def _running_gateway(self) -> Daemon:
         if not self._gateway:
             raise ServerError("the gateway was not started")
