@@ -72,11 +72,15 @@ class ScriptedServer:
         self.url = ""
         self._script = script
 
+    def step_for(self, request: Request) -> Step:  # noqa: ARG002 - for servers that choose by it
+        """Choose the answer to a request."""
+        return self._script[min(len(self.requests), len(self._script) - 1)]
+
     async def serve(self, stream: trio.SocketStream) -> None:
         request = await _read_request(stream)
         if request is None:
             return
-        step = self._script[min(len(self.requests), len(self._script) - 1)]
+        step = self.step_for(request)
         self.requests.append(request)
         if isinstance(step, Silence):
             await trio.sleep_forever()
