@@ -103,12 +103,15 @@ def check_mountpoint(path: Path, *, allow_other: bool = False) -> None:
     Raises:
         MountError: We can't.
     """
+    mount = mounted_at(path)
+    if mount is None or not mount.is_ours or not is_stale(path):
+        _check_free(path, mount)
     _check_fuse_device()
     if os.geteuid() != 0:
         _check_fusermount(allow_other=allow_other)
-    mount = mounted_at(path)
-    if mount is not None and mount.is_ours and is_stale(path):
-        return
+
+
+def _check_free(path: Path, mount: Mount | None) -> None:
     if mount is not None:
         what = f"the Space {mount.source}" if mount.is_ours else f"{mount.source} ({mount.type})"
         raise MountError(f"{path} is busy: {what} is mounted there; unmount it, or choose another directory")

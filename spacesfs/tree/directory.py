@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,8 +43,13 @@ async def list_directory(lister: Lister, prefix: str) -> Listing:
 
     Keys that are no file names (``a//b``, ``a/../b``, an object with data whose key ends in ``/``) are left out.
     """
+    return listing_of([page async for page in lister.list(prefix, delimiter="/")], prefix)
+
+
+def listing_of(pages: Iterable[ListPage], prefix: str) -> Listing:
+    """Return what all the pages of a directory show."""
     listing = Listing({}, set(), has_marker=False)
-    async for page in lister.list(prefix, delimiter="/"):
+    for page in pages:
         for listed in page.objects:
             name = listed.key.removeprefix(prefix)
             if is_name(name):

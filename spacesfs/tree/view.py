@@ -15,10 +15,12 @@ from spacesfs.cache.metadata import ListingCache, ObjectCache, is_unchanged
 from spacesfs.client.errors import NoSuchKey
 from spacesfs.client.models import ListedObject, ListPage, ObjectInfo, ObjectVersion
 from spacesfs.tasks import open_team
-from spacesfs.tree.directory import Lister, Listing, list_directory
+from spacesfs.tree.directory import Lister, Listing, list_directory, listing_of
 from spacesfs.tree.names import split_key
 
 _MAX_MARKERS = 50_000
+_MAX_ASKED = 10_000
+_ASKED_OFTEN = 3  # names in one directory within the TTL; asking for each costs two requests, for all usually one
 _MAX_ABSENT = 50_000
 
 
@@ -28,7 +30,7 @@ class ViewStore(Lister, Protocol):
     async def head(self, key: str) -> ObjectInfo:
         """Describe an object."""
 
-    async def list_page(self, prefix: str, *, max_keys: int = ...) -> ListPage:
+    async def list_page(self, prefix: str, *, delimiter: str | None = None, max_keys: int = ...) -> ListPage:
         """Return the first page of a listing."""
 
 
@@ -62,6 +64,7 @@ class View:
         self._listings: ListingCache[Listing] = ListingCache(ttl_seconds)
         self._objects = ObjectCache(ttl_seconds)
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
+        self._asked: TTLCache[str, int] = TTLCache(_MAX_ASKED, ttl_seconds, timer=trio.current_time)
         self._absent: TTLCache[str, None] = TTLCache(_MAX_ABSENT, ttl_seconds, timer=trio.current_time)
 
     async def find(self, prefix: str, name: str) -> Found | None:
@@ -69,6 +72,8 @@ class View:
         listing = self._listings.get(prefix)
         if listing is None and self._listings.is_worth_renewing(prefix):
             listing = await self.listing(prefix)
+        if listing is None:
+            listing = await self._listing_of_asked_often(prefix)
         if listing is None:
             return await self._probe(prefix + name)
         if name in listing.directories:
@@ -87,6 +92,20 @@ class View:
                 listing = await list_directory(self._store, prefix)
                 self._listings.store(load, listing)
         return listing
+
+    async def _listing_of_asked_often(self, prefix: str) -> Listing | None:
+        """List a directory of which one name after the other is asked for, unless it takes more than one request."""
+        asked = self._asked.get(prefix, 0) + 1
+        self._asked[prefix] = asked
+        if asked != _ASKED_OFTEN:
+            return None
+        with self._listings.loading(prefix) as load:
+            page = await self._store.list_page(prefix, delimiter="/")
+            if page.resume is not None:
+                return None
+            listing = listing_of([page], prefix)
+            self._listings.store(load, listing)
+            return None if load.is_outdated else listing
 
     def glance_at_directory(self, key: str) -> Found:
         """Return what is known of a listed directory without asking."""

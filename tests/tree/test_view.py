@@ -264,3 +264,25 @@ async def test_an_entry_that_was_only_listed_is_not_described(store: MemoryStore
     assert (found.is_described, found.version) == (False, version)
     await view.describe("f")
     assert view.glance_at_file(listing.objects["f"]).is_described
+
+
+async def test_a_directory_asked_often_is_listed_once(store: MemoryStore, view: View) -> None:
+    for number in range(20):
+        store.set(f"d/f{number:02d}", b"x")
+    for number in range(20):
+        assert await kind_of(view, "d/", f"f{number:02d}") == "file"
+        assert await kind_of(view, "d/", f"missing{number:02d}") == "nothing"
+    listings = [call for call, _ in store.calls if call in {"list", "list_page"}]
+    assert len(listings) <= 3, "the first names are asked for one by one, then the directory is listed"
+
+
+async def test_a_large_directory_is_not_listed_for_a_few_names(store: MemoryStore, view: View) -> None:
+    for number in range(1001):
+        store.set(f"d/f{number:04d}", b"x")
+    for number in range(6):
+        assert await kind_of(view, "d/", f"f{number:04d}") == "file"
+        assert await kind_of(view, "d/", f"missing{number}") == "nothing"
+    assert await kind_of(view, "d/", "f1000") == "file"
+    assert [call for call, _ in store.calls if call == "list"] == [], (
+        "that would have taken two requests and a thousand names"
+    )
