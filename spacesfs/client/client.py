@@ -15,7 +15,7 @@ from spacesfs.client.credentials import Credentials
 from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.documents import parse_buckets
 from spacesfs.client.endpoint import Endpoint
-from spacesfs.client.errors import InvalidRequest
+from spacesfs.client.errors import InvalidRequest, NoSuchBucket
 from spacesfs.client.listing import ListingCalls
 from spacesfs.client.multipart import MultipartCalls
 from spacesfs.client.objects import ObjectCalls
@@ -110,4 +110,8 @@ class SpacesClient:
             Conflict: It is not empty.
             NoSuchBucket
         """
-        await self._transport.send(Call("DeleteBucket", "write", "DELETE", self.bucket(name).name), no_result)
+        try:
+            await self._transport.send(Call("DeleteBucket", "write", "DELETE", self.bucket(name).name), no_result)
+        except NoSuchBucket as error:
+            if error.attempts == 1:  # else an earlier attempt did it, only its reply was lost
+                raise

@@ -12,7 +12,8 @@ from xml.sax.saxutils import escape
 from spacesfs.client.models import Acl, CopyResult, DeleteFailure, ListedObject, Part, Upload
 from spacesfs.client.xmltree import Malformed, child_texts, descendants, local_name, parse_root
 
-_ERROR_ROOT = re.compile(rb"\s*(?:<\?xml[^>]*\?>)?\s*<(?:\w+:)?Error[\s>]")
+# Nothing here may be tried twice, else megabytes of spaces take hours.
+_ERROR_ROOT = re.compile(rb"\s*+(?:<\?xml[^>]*+>\s*+)?+<(?:\w++:)?+Error[\s/>]")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -19,6 +19,8 @@ from spacesfs.client.models import ListPage
 
 MAX_PAGE_KEYS = 1000  # S3 API: max-keys is clipped to this
 
+MAX_IDLE_PAGES = 100  # in a row, without a new name; an honest server sends few, one that goes in circles no end
+
 _LAST_CHARACTER = "\U0010ffff"  # sorts after every other, in UTF-8 as in code points
 
 
@@ -27,19 +29,20 @@ class _Position:
     """Where a page begins.
 
     ``after`` is the last name before it ("" at the start): names up to it are not ours. ``token`` is the server's
-    own way to say so, if it gave one.
+    own way to say so, if it gave one. ``idle_pages`` before it brought no new name.
     """
 
     after: str = ""
     token: str = ""
     version: int = 2
+    idle_pages: int = 0
 
     def ways_to_ask(self) -> tuple[_Position, ...]:
         """Return this position, and where that is version 2, as version 1 too."""
-        return (self,) if self.version == 1 else (self, _Position(self.after, version=1))
+        return (self,) if self.version == 1 else (self, _Position(self.after, version=1, idle_pages=self.idle_pages))
 
     def pack(self) -> str:
-        return json.dumps([self.after, self.token, self.version])
+        return json.dumps([self.after, self.token, self.version, self.idle_pages])
 
     @classmethod
     def unpack(cls, resume: str) -> _Position:
@@ -115,9 +118,10 @@ def _page(listing: Listing, position: _Position) -> ListPage | None:
         return ListPage(objects, prefixes, None)
     names = [entry.key for entry in objects[-1:]] + [prefix + _LAST_CHARACTER for prefix in prefixes[-1:]]
     last = max(names, default=max(listing.next_marker, position.after))
-    if last == position.after and listing.token in ("", position.token):
+    idle_pages = position.idle_pages + 1 if last == position.after else 0
+    if idle_pages > MAX_IDLE_PAGES or (idle_pages and listing.token in ("", position.token)):
         return None
-    return ListPage(objects, prefixes, _Position(last, listing.token, position.version).pack())
+    return ListPage(objects, prefixes, _Position(last, listing.token, position.version, idle_pages).pack())
 
 
 def _was_listed(prefix: str, after: str) -> bool:

@@ -17,6 +17,7 @@ from spacesfs.client.documents import (
     parse_uploads,
 )
 from spacesfs.client.errors import (
+    BadReply,
     IntegrityError,
     NoSuchKey,
     NoSuchUpload,
@@ -132,9 +133,10 @@ class MultipartCalls(AccessCalls):
         )
         try:
             etag = await self._transport.send(call, lambda reply: parse_completed_etag(reply.body))
-        except (NoSuchUpload, ServerFault) as error:
-            if error.attempts > 1 and await self._stored_etag(key) == expected:
-                return expected  # an earlier attempt did it, only its reply was lost
+        except (BadReply, NoSuchUpload, ServerFault) as error:
+            is_final = isinstance(error, NoSuchUpload) and error.attempts == 1
+            if not is_final and await self._stored_etag(key) == expected:
+                return expected  # an attempt did it, only its reply was lost
             raise
         if etag not in ("", expected):  # the engine's first reply has an empty one
             raise call.error(IntegrityError, f"completed with ETag {etag}, its parts make {expected}")

@@ -11,6 +11,7 @@ from spacesfs.client.bucket import copy_source_headers, no_result, object_header
 from spacesfs.client.call import Call, Reply, check_key
 from spacesfs.client.documents import delete_document, parse_copy, parse_deleted
 from spacesfs.client.errors import (
+    BadReply,
     EncryptedObject,
     InvalidRequest,
     NoSuchKey,
@@ -124,9 +125,10 @@ class ObjectCalls(AccessCalls):
         expected = await md5_hex(body)
         try:
             return await self._transport.send(call, lambda reply: verified_etag(call, reply, expected))
-        except (PreconditionFailed, ServerFault) as error:
-            if error.attempts > 1 and await self._is_ours(key, expected, properties):
-                return expected  # an earlier attempt did it, only its reply was lost
+        except (BadReply, PreconditionFailed, ServerFault) as error:
+            is_final = isinstance(error, PreconditionFailed) and error.attempts == 1
+            if not is_final and await self._is_ours(key, expected, properties):
+                return expected  # an attempt did it, only its reply was lost
             raise
 
     async def copy(

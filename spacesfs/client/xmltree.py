@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
+MAX_TAGS = 100_000  # a full page of 1,000 has about 25,000; millions would take gigabytes of memory
+
 _INEXPRESSIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # nor surrogates, which are no text
-_CHARACTER_OR_REFERENCE = re.compile(
-    f"&#x(?P<hex>[0-9A-Fa-f]{{1,4}});|&#(?P<dec>[0-9]{{1,5}});|{_INEXPRESSIBLE.pattern}", re.ASCII
-)
+_REFERENCE = re.compile(r"&#(?:x(?P<hex>[0-9A-Fa-f]{1,4})|(?P<dec>[0-9]{1,5}));", re.ASCII)
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)
 
 
@@ -70,6 +70,8 @@ def _text(body: bytes) -> str:
         raise Malformed("a body that is not UTF-8") from None
     if not text:
         raise Malformed("an empty body")
+    if text.count("<") > MAX_TAGS:
+        raise Malformed("far too many elements")
     if "<!DOCTYPE" in text:
         raise Malformed("HTML or another document with a DOCTYPE")
     return text
@@ -85,8 +87,9 @@ def _parse(text: str) -> Element:
 def _parse_with_stand_ins(text: str) -> Element:
     """Parse with each inexpressible character as four hex digits after a mark that the text does not hold."""
     try:
-        mark = next(char for char in map(chr, _PRIVATE_USE) if char not in text)
-        root = _parse(_CHARACTER_OR_REFERENCE.sub(lambda found: _stand_in(found, mark), text))
+        mark = _unused_character(text)
+        text = _REFERENCE.sub(lambda found: _stand_in(found, mark), text)
+        root = _parse(_INEXPRESSIBLE.sub(lambda found: f"{mark}{ord(found[0]):04x}", text))
     except (ParseError, StopIteration):
         raise Malformed("a body that is not XML") from None
     for element in root.iter():
@@ -95,9 +98,16 @@ def _parse_with_stand_ins(text: str) -> Element:
     return root
 
 
+def _unused_character(text: str) -> str:
+    """Return a character that a text does not hold; StopIteration if it holds all."""
+    first = chr(_PRIVATE_USE[0])
+    if first not in text:
+        return first
+    used = set(text)  # looking for one character after the other would take hours where a text holds most
+    return next(char for char in map(chr, _PRIVATE_USE) if char not in used)
+
+
 def _stand_in(found: re.Match[str], mark: str) -> str:
-    """Return what stands for a character that XML can't express; references to others stay as they are."""
-    char = found[0]
-    if found["hex"] or found["dec"]:
-        char = chr(int(found["hex"], 16) if found["hex"] else int(found["dec"]))
+    """Return what stands for a reference that XML does not allow; others stay as they are."""
+    char = chr(int(found["hex"], 16) if found["hex"] else int(found["dec"]))
     return found[0] if is_expressible(char) else f"{mark}{ord(char):04x}"

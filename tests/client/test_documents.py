@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from xml.etree.ElementTree import fromstring
+from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacesfs.client.documents import (
@@ -88,6 +90,87 @@ def test_any_body_parses_or_is_malformed(body: bytes) -> None:
         with pytest.raises(Malformed):
             parser(body)
     parse_error(body)
+
+
+WHOLE = {
+    "ListBucketResult": "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    "<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>" + CONTENTS.format("k&#x01;&amp;"),
+    "ListPartsResult": "<Part><PartNumber>3</PartNumber><ETag>e</ETag><Size>7</Size></Part>",
+    "Tagging": "<TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet>",
+    "DeleteResult": "<Error><Key>k</Key><Code>AccessDenied</Code></Error>",
+    "Error": "<Code>SlowDown</Code><Message>m</Message>",
+}
+SPLINTERS = [b"<", b">", b"</", b"&", b"&#x01;", b"&#xD800;", b"&#1114112;", b"]]>", b"<![CDATA[", b"<?xml ?>", b"<!--"]
+SPLINTERS += [
+    b"<!ENTITY a 'b'>",
+    b"\x00",
+    b"\xff\xfe",
+    b"\xf3\xb0\x80\x80",
+    b"<Contents>",
+    b"</Contents>",
+    b' xmlns=""',
+    b"9" * 30,
+]
+
+
+def parse_with_all(body: bytes) -> None:
+    """Read a body as every kind of document; it may be one, or be refused, and nothing else."""
+    for parser in PARSERS:
+        with suppress(Malformed):
+            parser(body)
+    parse_error(body)
+    is_error(body)
+
+
+@given(
+    name=st.sampled_from(sorted(WHOLE)),
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), st.sampled_from(SPLINTERS) | st.binary(max_size=5))),
+)
+@settings(max_examples=400)
+def test_a_damaged_document_is_read_or_malformed(name: str, cuts: list[tuple[float, int, bytes]]) -> None:
+    body = f"<{name}>{WHOLE[name]}</{name}>".encode()
+    parse_with_all(body)
+    for place, length, splinter in cuts:
+        start = int(place * len(body))
+        body = body[:start] + splinter + body[start + length :]
+    parse_with_all(body)
+
+
+elements = st.recursive(
+    st.text(max_size=5).map(escape),
+    lambda inner: st.tuples(
+        st.sampled_from(["Contents", "Key", "Size", "ETag", "LastModified", "Part", "Tag", "Grant", "Prefix", "Code"]),
+        st.lists(inner, max_size=4),
+    ).map(lambda made: f"<{made[0]}>{''.join(made[1])}</{made[0]}>"),
+    max_leaves=20,
+)
+
+
+@given(name=st.sampled_from(sorted(WHOLE)), inner=elements)
+@settings(max_examples=200)
+def test_a_document_of_other_parts_is_read_or_malformed(name: str, inner: str) -> None:
+    parse_with_all(f"<{name}>{inner}</{name}>".encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b" " * 4_000_000,
+        b"<?xml " + b" " * 4_000_000,
+        b"<" * 1_000_000,
+        b"<Error" * 500_000,
+        b"<" + b"a" * 4_000_000 + b">",
+        b"<a>" * 500_000,
+        b"<ListBucketResult>" + b"<a>" * 45_000 + b"</a>" * 45_000 + b"</ListBucketResult>",
+        b"<a " + b" ".join(b'b%d="c"' % number for number in range(100_000)) + b"/>",
+        b"<ListBucketResult>&#x01;" + "".join(map(chr, range(0xF0000, 0xFFFFE))).encode() + b"x" * 4_000_000,
+        b"&#x01;" * 200_000,
+    ],
+    ids=lambda body: repr(body[:30]),
+)
+def test_a_monstrous_document_takes_no_monstrous_time(body: bytes) -> None:
+    """Each of these takes far below a second where reading is linear, and hours where it is quadratic."""
+    parse_with_all(body)
 
 
 def test_error() -> None:

@@ -20,6 +20,7 @@ from spacesfs.client.errors import (
     EncryptedObject,
     IntegrityError,
     InvalidRequest,
+    NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
     NotConnected,
@@ -350,6 +351,28 @@ async def test_a_complete_of_an_upload_that_is_gone(found: Answer) -> None:
     async with scripted(Reset(), error(404, "NoSuchUpload"), found) as (client, _):
         with pytest.raises(NoSuchUpload):
             await client.bucket("bucket").complete_upload("k", "u", PARTS)
+
+
+@pytest.mark.parametrize("only", [error(500, "InternalError"), Answer(504), Answer(200, b"<cut")], ids=repr)
+async def test_a_complete_that_never_gets_a_good_reply_is_looked_for(only: Step) -> None:
+    async with scripted(only, Answer(headers={"ETag": f'"{WHOLE}"'}), options=ONCE) as (client, server):
+        assert await client.bucket("bucket").complete_upload("k", "u", PARTS) == WHOLE
+        assert [request.method for request in server.requests] == ["POST", "HEAD"]
+
+
+@pytest.mark.parametrize("only", [error(500, "UnknownError"), Answer(504), Answer(200)], ids=repr)
+async def test_a_put_that_never_gets_a_good_reply_is_looked_for(only: Step) -> None:
+    async with scripted(only, HEAD, options=ONCE) as (client, server):
+        assert await client.bucket("bucket").put("k", BODY, if_match="before") == ETAG
+        assert [request.method for request in server.requests] == ["PUT", "HEAD"]
+
+
+async def test_a_bucket_deleted_by_a_call_whose_reply_was_lost_is_gone() -> None:
+    async with scripted(Reset(), error(404, "NoSuchBucket")) as (client, _):
+        await client.delete_bucket("bucket")
+    async with scripted(error(404, "NoSuchBucket")) as (client, _):
+        with pytest.raises(NoSuchBucket):
+            await client.delete_bucket("bucket")
 
 
 async def test_an_abort_whose_reply_was_lost_is_done() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.documents import Listing
 from spacesfs.client.errors import AccessDenied, BadReply, NoSuchBucket, NotSupported
-from spacesfs.client.listing import MAX_PAGE_KEYS, _page, _Position
+from spacesfs.client.listing import MAX_IDLE_PAGES, MAX_PAGE_KEYS, _page, _Position
 from spacesfs.client.models import ListedObject, ListPage
 from tests.client.scripted import Answer, ScriptedServer, scripted
 
@@ -158,6 +158,37 @@ def test_pages_of_any_keys_add_up(keys: set[str], page_keys: int) -> None:
             break
         position = _Position.unpack(result.resume)
     assert seen == expected
+
+
+some_names = st.lists(st.sampled_from(["a", "a/", "a/b", "b", "\x01"]), max_size=3)
+any_listing = st.builds(
+    Listing,
+    some_names.map(lambda names: [ListedObject(name, 1, "e", 0) for name in names]),
+    some_names,
+    st.booleans() | st.just(True),
+    st.sampled_from(["", "t", "u"]),
+    st.sampled_from(["", "a", "z"]),
+)
+
+
+@given(listings=st.lists(any_listing, min_size=1, max_size=4))
+def test_any_pages_come_to_an_end(listings: list[Listing]) -> None:
+    """Whatever a server sends, over and over: the listing ends or fails, it does not go on for ever."""
+    position = _Position()
+    for number in range(10 * MAX_IDLE_PAGES):
+        result = _page(listings[number % len(listings)], position)
+        if result is None or result.resume is None:
+            return
+        position = _Position.unpack(result.resume)
+    pytest.fail("the listing goes on for ever")
+
+
+async def test_a_server_that_sends_empty_pages_for_ever() -> None:
+    ends = [f"{MORE}<NextContinuationToken>{number}</NextContinuationToken>" for number in range(2 * MAX_IDLE_PAGES)]
+    async with scripted(*[page(end=end) for end in ends]) as (client, server):
+        with pytest.raises(BadReply, match="does not get past"):
+            await names(client)
+        assert MAX_IDLE_PAGES < len(server.requests) < MAX_IDLE_PAGES + 5
 
 
 def rolled_up(key: str) -> str:

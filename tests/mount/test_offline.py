@@ -1,0 +1,78 @@
+"""A Space that can't be reached: what is not here fails at once, what is here stays readable, and it mends itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mount.gate import Gate
+from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, attempt, python
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+    from tests.servers.rgw import RadosGateway
+
+MISSES = 60
+TIMEOUT_SECONDS = 3
+WAIT_SECONDS = 40.0
+OPTIONS = ("--timeout", f"{TIMEOUT_SECONDS}s", "--metadata-ttl", "600s")
+
+COUNT_MISSES = """
+import errno, os, sys
+failed = 0
+for number in range(int(sys.argv[2])):
+    try:
+        os.stat(os.path.join(sys.argv[1], "far", str(number)))
+    except OSError as error:
+        failed += error.errno == errno.EIO
+print(failed)
+"""
+
+
+def wait_until(condition: Callable[[], bool], why: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.2)
+
+
+@pytest.mark.deadline(240)
+def test_the_server_dies_and_returns(
+    s3: S3Client, rgw: RadosGateway, new_bucket: BucketMaker, new_mount: MountMaker
+) -> None:
+    bucket = new_bucket()
+    s3.put_object(Bucket=bucket, Key="far/5", Body=b"foreign")
+    with Gate(rgw.endpoint) as gate:
+        mount: Mount = new_mount(bucket, account=Account(gate.url, rgw.access_key, rgw.secret_key), options=OPTIONS)
+        content = b"kept here" * 50_000
+        (mount.path / "known").write_bytes(content)
+        assert (mount.path / "known").read_bytes() == content
+        assert mount.status()["offline_since"] is None
+        mount.expect_log("")  # every failed operation is logged
+        gate.shut()
+
+        def is_noticed() -> bool:
+            attempt("stat", mount.path / "far" / "first")
+            return mount.status()["offline_since"] is not None
+
+        wait_until(is_noticed, "misses do not make the mount notice that the Space is away")
+        # One timeout each would take several times as long as the command may.
+        assert python(COUNT_MISSES, mount.path, str(MISSES), seconds=MISSES * TIMEOUT_SECONDS / 6) == f"{MISSES}\n"
+        assert (mount.path / "known").read_bytes() == content
+        assert "offline     the Space can't be reached" in mount.spacesfs("status", mount.path).stdout
+        with suppress(OSError):  # what can't be sent is kept and tried again
+            (mount.path / "known").write_bytes(b"written meanwhile")
+        assert (mount.path / "known").read_bytes() == b"written meanwhile"
+
+        gate.reopen()
+        wait_until(lambda: mount.status()["offline_since"] is None, "it does not notice that the Space is back")
+        assert (mount.path / "far" / "5").read_bytes() == b"foreign"
+        wait_until(lambda: not mount.status()["pending"], "what was written meanwhile is not sent")
+        assert s3.get_object(Bucket=bucket, Key="known")["Body"].read() == b"written meanwhile"
+        mount.expect_log("")
+        mount.check_log()
