@@ -29,7 +29,7 @@ from spacesfs.content.staging import StagingArea
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import FsError, LeftBehind, MountError
 from spacesfs.filesystem import FileSystem, note_confirmed
-from spacesfs.fuse.access import find_key, first_key
+from spacesfs.fuse.access import find_key, first_key, locate
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.mountpoint import recover_stale_mount
@@ -132,6 +132,7 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
     """
     prepare_process()
     key = await first_key(config)
+    config = await locate(config, key)
     requests = RequestCounter()
     options = ClientOptions(timeout_seconds=config.timeout, deadline_seconds=config.timeout, ca_bundle=config.ca_bundle)
     try:
