@@ -20,6 +20,7 @@ from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.endpoint import EndpointError
 from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
 from spacesfs.client.transport import ClientOptions
+from spacesfs.client.wire.stock import proxy_for
 from spacesfs.config import MountConfig
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.file import FileFactory
@@ -134,7 +135,12 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
     key = await first_key(config)
     config = await locate(config, key)
     requests = RequestCounter()
-    options = ClientOptions(timeout_seconds=config.timeout, deadline_seconds=config.timeout, ca_bundle=config.ca_bundle)
+    options = ClientOptions(
+        timeout_seconds=config.timeout,
+        deadline_seconds=config.timeout,
+        ca_bundle=config.ca_bundle,
+        proxy=proxy_for(config.address.url, os.environ),
+    )
     try:
         client = SpacesClient(
             config.address,
