@@ -76,6 +76,10 @@ class Landing:
             self._buffer = self._call.into(Reply(status, headers))
         return self._buffer
 
+    def drop(self) -> None:
+        """Part from the sink, which refers back: a ring of two would keep the call's bytes until the next collection."""
+        del self.sink
+
     async def receive(self, response: httpx.Response) -> Reply:
         """Read what is left of a reply: all of it where httpx's own transport is used, which knows no sink."""
         buffer = self._buffer or self._place(response.status_code, response.headers)

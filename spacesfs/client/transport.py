@@ -208,6 +208,7 @@ class Transport:
         finally:
             traffic.received = max(traffic.received, landing.sink.filled)
             body.drop()
+            landing.drop()
             del request.extensions[SINK]  # it refers to the caller's buffer, and httpx keeps the request
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
             error = self._refused(call, reply)
