@@ -59,12 +59,15 @@ class Admission:
         Raises:
             SpacesError: ``failure``, or without one `Unreachable`: the Space is offline.
         """
+        offline = call.error(Unreachable, "the Space can't be reached at present; it is being probed")
+        if self._is_offline():
+            raise failure if failure is not None else offline
         turn = self._limiter.ask(call.operation_class, (call.bucket, call.key), trio.current_time())
         visit = Visit()
         try:
             await self._wait(turn)
-            if self._breaker.offline_since is not None:
-                raise failure or call.error(Unreachable, "the Space can't be reached at present; it is being probed")
+            if self._is_offline() or not turn.granted.is_set():
+                raise failure if failure is not None else offline
             visit.started = trio.current_time()
             yield visit
         finally:
@@ -82,6 +85,9 @@ class Admission:
     def statistics(self) -> ClientStatistics:
         """Return how it is now."""
         return ClientStatistics(self._limiter.statistics(), self._breaker.offline_since)
+
+    def _is_offline(self) -> bool:
+        return self._breaker.offline_since is not None
 
     async def _wait(self, turn: Turn) -> None:
         with self._breaker.waiting():

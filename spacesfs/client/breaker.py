@@ -33,6 +33,7 @@ class Breaker:
         self._probe = probe
         self._misses = 0
         self._silent_since = float("inf")
+        self._last_heard = float("-inf")
         self._doubt = trio.Event()
         self._offline_since: float | None = None
         self._waiting: set[trio.CancelScope] = set()
@@ -44,6 +45,7 @@ class Breaker:
 
     def heard(self) -> None:
         """The server replied, whatever it said."""
+        self._last_heard = trio.current_time()
         if self._misses or self._offline_since is not None:
             self._misses = 0
             self._silent_since = float("inf")
@@ -54,7 +56,7 @@ class Breaker:
     def missed(self, started: float) -> None:
         """A call that was sent at ``started`` got no answer: no connection, a broken one, or silence."""
         self._misses += 1
-        self._silent_since = min(self._silent_since, started)
+        self._silent_since = min(self._silent_since, max(started, self._last_heard))
         silence = trio.current_time() - self._silent_since
         if self._misses >= MISSES_TO_DOUBT or silence >= SILENCE_TO_DOUBT_SECONDS:
             self._doubt.set()

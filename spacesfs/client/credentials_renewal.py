@@ -44,8 +44,8 @@ class KeyKeeper:
             return False
         async with self._searching:
             if self._current == refused and trio.current_time() >= self._not_before:
-                self._not_before = trio.current_time() + PAUSE_SECONDS
                 await self._search(self._find_again)
+                self._not_before = trio.current_time() + PAUSE_SECONDS  # a search may take longer than the pause
             return self._current != refused
 
     async def _search(self, find_again: FindKey) -> None:

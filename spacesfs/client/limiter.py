@@ -94,6 +94,7 @@ class Lane:
         self.queue: list[tuple[int, Turn]] = []  # a heap, by number
         self._cut_at = float("-inf")
         self._due = float("-inf")  # when the next call may be sent
+        self._paused_until = float("-inf")  # by the server's Retry-After
 
     @property
     def window(self) -> int:
@@ -107,14 +108,18 @@ class Lane:
 
     def reserve(self, now: float) -> float:
         """Return when the next call may be sent, which is taken then."""
-        self._due = max(self._due, now - _BURST_SECONDS)
+        self._due = max(self._due, now - _BURST_SECONDS, self._paused_until)
         starts_at = max(now, self._due)
         self._due += 1.0 / self.rate
         return starts_at
 
+    def give_back(self) -> None:
+        """A call that had reserved its time was given up before it was sent."""
+        self._due -= 1.0 / self.rate
+
     def slow_down(self, turn: Turn, now: float, retry_after_seconds: float) -> None:
         """The server throttled a call."""
-        self._due = max(self._due, now + min(retry_after_seconds, _LONGEST_PAUSE_SECONDS))
+        self._paused_until = max(self._paused_until, now + min(retry_after_seconds, _LONGEST_PAUSE_SECONDS))
         if turn.starts_at < self._cut_at:
             return
         used = min(self.level, self.in_flight / self.full_window)
@@ -187,6 +192,8 @@ class Limiter:
             lane.in_flight -= 1
             self._free += 1
             self._let_key_go(turn)
+            if now < turn.starts_at and not was_answered:
+                lane.give_back()
         else:
             lane.waiting -= 1
         self._call_back(turn)

@@ -107,19 +107,22 @@ class RegionFinder:
             presence, _ = await self._ask(remembered, bucket, None)
             if presence is not Presence.ABSENT:
                 return self._endpoints[remembered]
-        region = await self._search(bucket, credentials)
-        self._memory.remember(bucket, region)
-        return self._endpoints[region]
+        return self._endpoints[await self._search(bucket, credentials)]
 
     async def _search(self, bucket: str, credentials: Credentials | None) -> str:
         said = await self._ask_all(self._endpoints, bucket, None)
         having = _regions(said, Presence.HERE, Presence.CLOSED)
         if not having:
             raise RegionUnknown(_nowhere(bucket, said))
+        silent = _regions(said, Presence.SILENT)
         if len(having) == 1:
+            if not silent:  # else there may be another of its name, and the next mount asks again
+                self._memory.remember(bucket, having[0])
             return having[0]
         opening = _regions(await self._ask_all(having, bucket, credentials), Presence.HERE)
         if len(opening) == 1:
+            if not silent:
+                self._memory.remember(bucket, opening[0])
             return opening[0]
         verdict = "and this key fits several of them" if opening else "and this key fits none of them"
         raise RegionUnknown(f"several regions have a bucket {bucket} ({', '.join(having)}), {verdict}")

@@ -77,7 +77,7 @@ class Landing:
         return self._buffer
 
     def drop(self) -> None:
-        """Part from the sink, which refers back: a ring of two would keep the call's bytes until the next collection."""
+        """Part from the sink, which refers back: such a ring keeps the call's bytes until the next collection."""
         del self.sink
 
     async def receive(self, response: httpx.Response) -> Reply:

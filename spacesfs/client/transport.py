@@ -294,7 +294,7 @@ def _check_headers(call: Call) -> None:
 def _http_client(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncClient:
     """Make the client; it reads no environment, follows no redirect and adds no header of its own."""
     tls = _tls(endpoint, options.ca_bundle)
-    places = options.max_connections
+    places = options.max_connections + 1  # the limiter sees to the calls; the last place is the probe's
     transport: httpx.AsyncBaseTransport
     if options.http_transport == "own" and options.proxy is None:
         transport = WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS)

@@ -135,9 +135,11 @@ async def read_version(store: RangeStore, version: ObjectVersion, start: int, bu
         StaleFile: The key holds another version by now, or none.
     """
     try:
-        await store.get_range(version.key, start, buffer, if_match=version.etag)
+        info = await store.get_range(version.key, start, buffer, if_match=version.etag)
     except (PreconditionFailed, NoSuchKey, InvalidRange) as error:
         raise StaleFile from error
+    if info.size != version.size:  # the same bytes are as many; a server that says otherwise may have sent too few
+        raise StaleFile
 
 
 class FileReader:

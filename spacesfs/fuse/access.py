@@ -12,8 +12,10 @@ import trio
 from spacesfs.client.credentials import Credentials, CredentialsError
 from spacesfs.client.credentials_chain import KeySearch
 from spacesfs.client.endpoint import Endpoint, EndpointError, spaces_endpoints
+from spacesfs.client.errors import SpacesError
 from spacesfs.client.regions import RegionFinder, RegionMemory, RegionUnknown
 from spacesfs.client.transport import ClientOptions
+from spacesfs.client.wire.stock import proxy_for
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.logs import hide_secret
@@ -64,16 +66,21 @@ async def locate(config: MountConfig, key: Credentials, endpoints: Mapping[str, 
     """
     if config.is_located:
         return config
-    seconds = min(_ASK_SECONDS, config.timeout)
+    seconds, regions = min(_ASK_SECONDS, config.timeout), endpoints or spaces_endpoints()
     options = ClientOptions(
-        timeout_seconds=seconds, deadline_seconds=seconds, max_connections=1, max_attempts=1, ca_bundle=config.ca_bundle
+        timeout_seconds=seconds,
+        deadline_seconds=seconds,
+        max_connections=1,
+        max_attempts=1,
+        ca_bundle=config.ca_bundle,
+        proxy=proxy_for(next(iter(regions.values())).url, os.environ),
     )
-    finder = RegionFinder(endpoints or spaces_endpoints(), options, RegionMemory(config.state_dir / _MEMORY))
+    finder = RegionFinder(regions, options, RegionMemory(config.state_dir / _MEMORY))
     try:
         found = await finder.find(config.bucket, key)
     except RegionUnknown as error:
         raise MountError(f"{error}; check the name, or say where it is with --region or --endpoint") from error
-    except EndpointError as error:
+    except (EndpointError, SpacesError) as error:
         raise MountError(str(error)) from error
     log.info("bucket %s is at %s", config.bucket, found.url)
     return config.model_copy(update={"endpoint": found.url, "region": found.region})

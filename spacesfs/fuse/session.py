@@ -294,13 +294,16 @@ async def _announce(mount: Mount, on_ready: Callable[[], None]) -> None:
 
 async def _stop_on_signal(mount: Mount) -> None:
     """End the mount on the first signal, and at once on the second."""
+    was_told = False
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
-            log.info("%s: bringing the last changes to the Space", signal.Signals(number).name)
-            if mount.is_draining:
+            if was_told:
                 raise LeftBehind(_left_behind(mount))
-            mount.is_draining = True
-            pyfuse3.terminate()
+            was_told = True
+            log.info("%s: bringing the last changes to the Space", signal.Signals(number).name)
+            if not mount.is_draining:  # else somebody has unmounted it, which is no signal
+                mount.is_draining = True
+                pyfuse3.terminate()
 
 
 async def _drain(mount: Mount) -> None:

@@ -139,8 +139,15 @@ def test_the_rate_holds_over_time_whatever_the_bursts() -> None:
     for _ in range(1000):
         turn = clocked.ask("list")
         starts.append(turn.starts_at)
-        clocked.give_up(turn)
+        clocked.end(turn)
     assert starts[-1] - clocked.now == pytest.approx(1000 / 300, rel=0.05)
+
+
+def test_calls_that_were_given_up_leave_no_debt_of_time() -> None:
+    clocked = Clocked()
+    for _ in range(1000):
+        clocked.give_up(clocked.ask("list"))
+    assert clocked.ask("list").starts_at - clocked.now < 0.1
 
 
 def test_retry_after_makes_the_whole_lane_pause_but_not_for_ever() -> None:

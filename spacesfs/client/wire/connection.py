@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -57,6 +58,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._failure: OSError | None = None
         self.idle_since: float | None = None  # trio's clock; kept by the pool
 
     async def send(self, data: memoryview, seconds: float) -> None:
@@ -108,6 +110,8 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Tell whether the connection is open and nothing has come unasked: it can carry another request."""
+        if self._failure is not None:
+            return False
         try:
             self._sock.recv(1)  # TLS takes its session tickets from the socket this way, which are no data
         except _NOT_READABLE:
@@ -151,7 +155,12 @@ class Connection:
                 raise httpx.ConnectError(str(problem)) from problem
 
     def _drain(self, view: memoryview) -> int:
-        """Fill ``view`` with what is there; TLS gives at most 16 KiB at a time."""
+        """Fill ``view`` with what is there; TLS gives at most 16 KiB at a time.
+
+        An error behind bytes is kept for the next call: a server may answer and hang up, and its answer counts.
+        """
+        if self._failure is not None:
+            raise self._failure
         taken = 0
         try:
             while taken < len(view):
@@ -159,9 +168,11 @@ class Connection:
                 if not count:
                     break
                 taken += count
-        except _NOT_READABLE:
+        except OSError as problem:
             if not taken:
                 raise
+            if not isinstance(problem, (*_NOT_READABLE, ssl.SSLWantWriteError)):
+                self._failure = problem
         return taken
 
     async def _wait(
@@ -229,5 +240,6 @@ async def _open_socket(origin: Origin, seconds: float) -> socket.socket:
     family = stream.socket.family
     sock = socket.socket(family, socket.SOCK_STREAM, fileno=stream.socket.detach())
     sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)  # trio wants short queues; we want few wake-ups
+    with suppress(OSError):  # not every kernel has it
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)  # trio wants short queues, we few wake-ups
     return sock

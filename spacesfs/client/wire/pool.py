@@ -102,7 +102,11 @@ class Pool:
         return PoolStatistics(len(self._active), idle, self._connected, self._resumed)
 
     async def _connect(self, origin: Origin, host: _Host, timeouts: Timeouts) -> Connection:
-        connection = await connect(origin, self._tls, host.session, timeouts.connect)
+        try:
+            connection = await connect(origin, self._tls, host.session, timeouts.connect)
+        except httpx.ConnectError:
+            host.session = None  # perhaps it is the session that the server can't stand
+            raise
         self._connected += 1
         self._resumed += connection.is_resumed
         return connection
