@@ -391,6 +391,21 @@ async def test_tls_sessions_are_resumed(contexts: tuple[ssl.SSLContext, ssl.SSLC
         assert (transport.statistics().connected, transport.statistics().resumed) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [b"HTTP/1.1 403 Forbidden\r\ncontent-length: 5\r\n\r\nhello", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"],
+    ids=["length", "chunks"],
+)
+async def test_a_whole_answer_counts_though_the_end_behind_it_is_rude(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], reply: bytes
+) -> None:
+    """Servers close TLS without saying so; what they said before that is whole."""
+    theirs, ours = contexts
+    for _ in range(5):
+        async with peer(Say(reply, "end"), tls=theirs) as other, wired(ours) as (client, _):
+            assert (await client.get(other.url)).content == b"hello"
+
+
 async def test_tls_without_its_end_is_no_end(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     theirs, ours = contexts
     async with peer(Say(HEAD + b"\r\nhello", "end"), tls=theirs) as other, wired(ours) as (client, _):
