@@ -239,9 +239,12 @@ class Options(BaseSettings):
     file_mode: Mode = Field(default=0o644, description="Permissions of files that name none, in octal.")
     dir_mode: Mode = Field(default=0o755, description="Permissions of directories that name none, in octal.")
     allow_other: bool = Field(default=False, description="Let other users of this host use the mount.")
-    cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where files are while they are changed.")
+    cache_dir: Folder = Field(
+        default_factory=default_cache_dir,
+        description="Where files are while they are changed, and what was read is kept.",
+    )
     cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(
-        default=10 * GIB, description="Most disk space to use there; the largest file that can be written."
+        default=10 * GIB, description="Most disk space to use there; three quarters of it are for changes."
     )
     state_dir: Folder = Field(
         default_factory=default_state_dir,

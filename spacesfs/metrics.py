@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from bisect import bisect_left
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 THROTTLED = (429, 503)
 FIRST_FAILURE = 400
@@ -56,3 +57,56 @@ class RequestCounter:
             totals.throttled += 1
         if request.status is None or (request.status >= FIRST_FAILURE and request.status not in (404, 412)):
             totals.failed += 1
+
+
+BOUNDS_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How often something took how long.
+
+    Attributes:
+        counts: One number for each of ``BOUNDS_SECONDS``, of what took no longer than that but longer than the bound
+            before; and one for all that took longer than the last.
+        seconds: All together.
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_SECONDS) + 1))
+    seconds: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        self.seconds += seconds
+
+    @property
+    def count(self) -> int:
+        """How many were counted."""
+        return sum(self.counts)
+
+    def copy(self) -> Histogram:
+        """Return how it is now."""
+        return Histogram(list(self.counts), self.seconds)
+
+
+@dataclass(slots=True)
+class ReadTotals:
+    """What reading took so far.
+
+    Attributes:
+        hits: Reads whose bytes were all in memory; ``misses`` had to wait for some.
+        requests: To the Space; ``ahead_requests`` of them before anybody asked, ``cancelled_requests`` given up.
+        fetched_bytes: What they brought.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    requests: int = 0
+    ahead_requests: int = 0
+    cancelled_requests: int = 0
+    fetched_bytes: int = 0
+
+    def copy(self) -> Self:
+        """Return how it is now."""
+        return replace(self)

@@ -27,6 +27,7 @@ Hook = Callable[[str, str], Awaitable[None]]
 
 _PLAIN = ObjectProperties()
 _PAGE_KEYS = 1000
+PIECE_BYTES = 64 << 10
 _with = replace  # `copy` has an argument of that name
 
 
@@ -48,6 +49,7 @@ class MemoryStore:
     Attributes:
         calls: Every call with its key, in order.
         hook: Awaited at the start of every call.
+        piece_hook: Awaited after each piece of a body that `get_range` brings.
         late_hook: Awaited when the call has taken effect, before its reply is there.
         in_flight_bytes: Bodies of puts and parts that are being sent; ``peak_bytes`` is the most there ever was.
     """
@@ -55,8 +57,10 @@ class MemoryStore:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.hook: Hook = _nothing
+        self.piece_hook: Hook = _nothing
         self.late_hook: Hook = _nothing
         self.in_flight_bytes = self.peak_bytes = 0
+        self._received: Counter[str] = Counter()
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.page_keys = _PAGE_KEYS
         self._objects: dict[str, _Stored] = {}
@@ -77,6 +81,10 @@ class MemoryStore:
         """Return what a HEAD tells: whole seconds."""
         info = self._objects[key].info
         return replace(info, last_modified_ns=info.last_modified_ns // 10**9 * 10**9)
+
+    def received(self, key: str) -> int:
+        """Return how many bytes of an object `get_range` has brought so far, each as often as it came."""
+        return self._received[key]
 
     def version(self, key: str) -> ObjectVersion:
         """Return the identity of an object."""
@@ -109,7 +117,15 @@ class MemoryStore:
         await self.late_hook("head", key)
         return replace(info, last_modified_ns=info.last_modified_ns // 10**9 * 10**9)
 
-    async def get_range(self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None) -> ObjectInfo:
+    async def get_range(
+        self,
+        key: str,
+        start: int,
+        buffer: memoryview,
+        *,
+        if_match: str | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> ObjectInfo:
         """As `Bucket.get_range`."""
         await self._begin("get_range", key)
         stored = self._find(key)
@@ -118,7 +134,12 @@ class MemoryStore:
         if start >= len(stored.body):
             raise InvalidRange("past the end", key=key)
         piece = stored.body[start : start + len(buffer)]
-        buffer[: len(piece)] = piece
+        for done in range(0, len(piece), PIECE_BYTES):
+            buffer[done : min(done + PIECE_BYTES, len(piece))] = piece[done : done + PIECE_BYTES]
+            self._received[key] += min(PIECE_BYTES, len(piece) - done)
+            if on_bytes is not None:
+                on_bytes(min(done + PIECE_BYTES, len(piece)))
+            await self.piece_hook("get_range", key)
         await self.late_hook("get_range", key)
         return stored.info
 

@@ -63,6 +63,7 @@ class Call:
         into: Looks at the head of a successful reply and returns the buffer that its body fills exactly;
             None keeps the body in the reply.
         expected_bytes: How long a body we expect; a long one gets a later deadline.
+        on_bytes: Told how many bytes of the buffer are filled, whenever some have come; not on httpx's own transport.
     """
 
     operation: str
@@ -75,6 +76,7 @@ class Call:
     body: Body = b""
     into: Callable[[Reply], memoryview] | None = None
     expected_bytes: int = 0
+    on_bytes: Callable[[int], None] | None = None
 
     def error(
         self, kind: type[E], reason: str, *, status: int | None = None, code: str = "", request_id: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace as replaced
 from http import HTTPStatus
 
@@ -50,7 +50,15 @@ class ObjectCalls(AccessCalls):
         except InvalidRequest as error:
             raise _encrypted_or(call, error) from None
 
-    async def get_range(self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None) -> ObjectInfo:
+    async def get_range(
+        self,
+        key: str,
+        start: int,
+        buffer: memoryview,
+        *,
+        if_match: str | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> ObjectInfo:
         """Fill a buffer with an object's bytes from ``start`` on.
 
         Args:
@@ -59,6 +67,8 @@ class ObjectCalls(AccessCalls):
             buffer: Writable, contiguous, not empty. Past the object's end its bytes stay as they are: exactly
                 ``min(len(buffer), size - start)`` are filled. After an error any of it may have been written.
             if_match: ETag of the version to read; any other is an error, never other bytes.
+            on_bytes: Told how many bytes are there so far, while they come. They stay: only when the call is sent again
+                are they filled anew, with ``if_match`` by the same bytes, and counted from 0.
 
         Returns:
             The object's description; its size is that of the whole object.
@@ -83,7 +93,8 @@ class ObjectCalls(AccessCalls):
             return view[: _body_bytes(head, start, len(view))]
 
         try:
-            return await self._transport.send(replaced(call, into=into), lambda reply: _ranged_info(key, reply))
+            complete = replaced(call, into=into, on_bytes=on_bytes)  # ``into`` refers to ``call``: not a ring that way
+            return await self._transport.send(complete, lambda reply: _ranged_info(key, reply))
         except InvalidRequest as error:
             raise _encrypted_or(call, error) from None
 

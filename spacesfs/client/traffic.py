@@ -67,7 +67,7 @@ class Landing:
         self._call = call
         self._traffic = traffic
         self._buffer: memoryview | None = None
-        self.sink = Sink(self._place)
+        self.sink = Sink(self._place, on_filled=call.on_bytes)
 
     def _place(self, status: int, headers: httpx.Headers) -> memoryview | None:
         """Note the status, and return the buffer that the body should fill."""

@@ -1,23 +1,36 @@
-"""Reading object versions: pages from memory, the missing ones by range requests that every reader shares."""
+"""Reading object versions: pages from memory or disk, the missing ones by range requests that every reader shares.
+
+A request brings one page, and its bytes are served while they arrive. What is on its way is a `Fetch`: it lies on the
+shelf of its version like a page does, so that whoever wants the same bytes waits for it instead of asking again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
-from spacesfs.cache.pages import PAGE_BYTES, PageCache, PageKey
+from spacesfs.cache.disk import DiskCache
+from spacesfs.cache.pages import GRAIN_BYTES, Page, PageCache, Shelf
 from spacesfs.client.errors import InvalidRange, NoSuchKey, PreconditionFailed
 from spacesfs.client.models import ObjectInfo, ObjectVersion
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
-from spacesfs.content.readahead import ReadAhead, ReadAheadOptions
+from spacesfs.content.link import Link
+from spacesfs.content.readahead import ReadAhead, ReadAheadOptions, Stream
 from spacesfs.errors import StaleFile
+from spacesfs.metrics import Histogram, ReadTotals
 
 MAX_REQUEST_BYTES = 4 << 20  # RGW stripes objects by 4 MiB: longer ranges cost it more, not less
+WHOLE_BYTES = 8 << 20  # a file up to here comes whole by one request when it is read from its start
+SMALL_BYTES = 1 << 20  # and up to here wherever it is read
+
+_LEAST_REQUEST_BYTES = 2 * GRAIN_BYTES
+_AHEAD_REQUESTS = 12  # of the client's 16 connections; the others are for those who wait
+_BUSY_SECONDS = 5.0  # a reader that read within this time shares the memory with others
 
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 """Starts a background task in the mount's nursery."""
@@ -26,120 +39,396 @@ Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 class RangeStore(Protocol):
     """What is needed of a bucket here."""
 
-    async def get_range(self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None) -> ObjectInfo:
+    async def get_range(
+        self,
+        key: str,
+        start: int,
+        buffer: memoryview,
+        *,
+        if_match: str | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> ObjectInfo:
         """Fill ``buffer`` with the bytes from ``start``."""
 
 
-@dataclass(slots=True)
-class _Fetch:
-    """A run of pages on its way."""
+@dataclass(slots=True, eq=False)
+class Fetch:
+    """A page on its way.
 
-    done: trio.Event
+    Attributes:
+        view: Its bytes, once there is memory for them; of these ``filled`` are here, and never change again.
+        reader: Who may want it later, if nobody asked for it yet.
+        served_bytes: How many of its bytes were read already.
+        error: Why the rest will not come.
+        is_over: Nothing more happens to it.
+    """
+
+    version: ObjectVersion
+    start: int
+    end: int
+    is_local: bool
+    reader: object | None
+    view: memoryview = field(default_factory=lambda: memoryview(b""))
+    filled: int = 0
+    served_bytes: int = 0
     error: Exception | None = None
+    is_over: bool = False
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    waiting: list[tuple[int, trio.Event]] = field(default_factory=list)
+
+    def has(self, end: int) -> bool:
+        """Say whether all bytes before ``end`` are here."""
+        return end <= self.start + self.filled
+
+    def progress(self, filled: int) -> None:
+        """So many bytes are here; a request that is sent again counts from 0 but brings the same."""
+        if filled > self.filled:
+            self.filled = filled
+            if self.waiting:
+                self._wake()
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self.is_over = True
+        self._wake()
+
+    async def wait(self, end: int) -> None:
+        """Wait until all bytes before ``end`` are here, or nothing more comes."""
+        if not self.is_over and not self.has(end):
+            arrived = trio.Event()
+            self.waiting.append((end, arrived))
+            await arrived.wait()
+
+    def _wake(self) -> None:
+        still = []
+        for end, arrived in self.waiting:
+            if self.is_over or self.has(end):
+                arrived.set()
+            else:
+                still.append((end, arrived))
+        self.waiting = still
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatistics:
+    """How reading goes.
+
+    Attributes:
+        totals: Counts since the mount began.
+        waits: How long reads waited for bytes, in seconds.
+        fetches: How long requests took, in seconds.
+        fetching_bytes: On their way now; ``ahead_requests`` of them were not asked for yet.
+        random_bytes: What a read out of order fetches at present.
+        round_trip_seconds, bytes_per_second: What the line does.
+    """
+
+    totals: ReadTotals
+    waits: Histogram
+    fetches: Histogram
+    fetching_bytes: int
+    ahead_requests: int
+    random_bytes: int
+    round_trip_seconds: float
+    bytes_per_second: float
 
 
 class PageReader:
-    """Reads any version through the page cache; what several readers want at once is fetched once."""
+    """Reads any version through the caches; what several readers want at once is fetched once.
 
-    def __init__(self, store: RangeStore, pages: PageCache, budget: ByteBudget, spawn: Spawn) -> None:
+    Invariant: a page and a fetch of one version never overlap. Between looking for bytes and registering their fetch
+    there is no await.
+    """
+
+    def __init__(
+        self, store: RangeStore, pages: PageCache, budget: ByteBudget, spawn: Spawn, disk: DiskCache | None = None
+    ) -> None:
         self._store = store
         self._pages = pages
         self._budget = budget
         self._spawn = spawn
-        self._fetches: dict[PageKey, _Fetch] = {}
+        self._disk = disk
+        self._fetches: dict[ObjectVersion, Shelf[Fetch]] = {}
+        self._ahead: set[Fetch] = set()
+        self._ahead_bytes = 0
+        self._readers: dict[object, tuple[ObjectVersion, float]] = {}
+        self._link = Link()
+        self._totals = ReadTotals()
+        self._waits = Histogram()
+        self._fetch_times = Histogram()
 
-    async def read(self, version: ObjectVersion, extent: Extent) -> bytes | memoryview:
+    async def read(self, version: ObjectVersion, extent: Extent, wider: Extent | None = None) -> bytes | memoryview:
         """Return the bytes of an extent that lies within the object.
+
+        Args:
+            version: What to read.
+            extent: Not empty.
+            wider: What to fetch where bytes are missing; None for what the extent takes.
 
         Raises:
             StaleFile: The key holds another version by now, or none.
         """
-        views = []
-        for index in range(extent.start // PAGE_BYTES, (extent.end - 1) // PAGE_BYTES + 1):
-            page = await self._page(version, index, extent)
-            offset = index * PAGE_BYTES
-            views.append(page[max(extent.start - offset, 0) : extent.end - offset])
-        return views[0] if len(views) == 1 else b"".join(views)
+        view = self.ready(version, extent)
+        if view is not None:
+            return view
+        self._totals.misses += 1
+        return await self._read(version, extent, wider)
 
-    def prefetch(self, version: ObjectVersion, extent: Extent) -> None:
-        """Start to fetch what is missing of an extent, as far as there is memory to spare."""
-        extent = Extent(extent.start, min(extent.end, version.size))
-        for run in self._missing_runs(version, extent):
+    def ready(self, version: ObjectVersion, extent: Extent) -> bytes | memoryview | None:
+        """Return the bytes of an extent if they are all in memory; no await, no request."""
+        span = self._span(version, extent.start)
+        if span is None:
+            return None
+        spans = [span]
+        while span.end < extent.end:
+            if (following := self._span(version, span.end)) is None:
+                return None
+            spans.append(span := following)
+        if not all(_has(span, min(span.end, extent.end)) for span in spans):
+            return None
+        self._totals.hits += 1
+        if len(spans) == 1:
+            return self._serve(span, extent.start, extent.end)
+        return b"".join(self._serve(span, max(span.start, extent.start), min(span.end, extent.end)) for span in spans)
+
+    def start(self, version: ObjectVersion, extent: Extent, wider: Extent | None = None) -> None:
+        """Start to fetch what is missing of an extent, and what lies around that in ``wider``."""
+        for run, is_local in self._missing(version, wider or self.request_around(version, extent)):
+            if run.start < extent.end and extent.start < run.end:
+                self._begin(Fetch(version, run.start, run.end, is_local, None), self._budget.reserve(run.length))
+
+    def prefetch(self, version: ObjectVersion, extent: Extent, reader: object = None) -> Extent:
+        """Start to fetch what is missing of an extent, as far as there are connections and memory to spare.
+
+        Returns:
+            What of the extent remains to be started.
+        """
+        end = min(extent.end, version.size)
+        for run, is_local in self._missing(version, Extent(extent.start, end)):
+            if len(self._ahead) >= _AHEAD_REQUESTS or not self._has_room_ahead(run.length):
+                return Extent(run.start, end)
             permit = self._budget.try_reserve(run.length)
             if permit is None:
-                return
-            self._start(version, run, permit)
+                return Extent(run.start, end)
+            fetch = Fetch(version, run.start, run.end, is_local, reader or self)
+            self._ahead.add(fetch)
+            self._ahead_bytes += run.length
+            self._begin(fetch, permit)
+        return Extent(end, end)
 
-    async def _page(self, version: ObjectVersion, index: int, wanted: Extent) -> memoryview:
-        key = PageKey(version.key, version.etag, index)
-        while (page := self._pages.get(key)) is None:
-            fetch = self._fetches.get(key)
-            if fetch is None:
-                for run in self._missing_runs(version, Extent(index * PAGE_BYTES, wanted.end)):
-                    self._start(version, run, self._budget.reserve(run.length))
-                fetch = self._fetches[key]
-            await fetch.done.wait()
-            if fetch.error is not None:
-                raise fetch.error
-        return page
+    def leave(self, reader: object) -> None:
+        """A reader reads no more: what is on its way for it alone is not waited for, and gives way."""
+        version, _ = self._readers.pop(reader, (None, 0.0))
+        if version is None or any(other == version for other, _ in self._readers.values()):
+            return
+        for fetch in [fetch for fetch in self._ahead if fetch.reader is reader and not fetch.waiting]:
+            self._totals.cancelled_requests += 1
+            self._put_away(fetch)
+            fetch.scope.cancel()
+        self._pages.give_up(version)
 
-    def _missing_runs(self, version: ObjectVersion, extent: Extent) -> list[Extent]:
-        """Return the extents to request, each of whole pages, for what is neither here nor on its way."""
-        runs: list[Extent] = []
-        for index in range(extent.start // PAGE_BYTES, -(-extent.end // PAGE_BYTES)):
-            key = PageKey(version.key, version.etag, index)
-            if key in self._pages or key in self._fetches:
+    def note_reader(self, reader: object, version: ObjectVersion) -> None:
+        """A reader is at work, and shares the memory with the others."""
+        self._readers[reader] = (version, trio.current_time())
+
+    def request_around(self, version: ObjectVersion, extent: Extent, *, in_order: bool = True) -> Extent:
+        """Return what to fetch with bytes that are missing."""
+        share = self._share()
+        is_whole = version.size <= SMALL_BYTES or (version.size <= WHOLE_BYTES and in_order and extent.start == 0)
+        if is_whole and version.size <= share:
+            return Extent(0, version.size)
+        unit = self.request_bytes if in_order else self._link.random_bytes
+        start = extent.start // (GRAIN_BYTES if in_order else unit) * (GRAIN_BYTES if in_order else unit)
+        return Extent(start, min(-(-extent.end // unit) * unit, version.size))
+
+    @property
+    def request_bytes(self) -> int:
+        """How long requests are when reading in order: shorter when many readers share little memory."""
+        unit, share = MAX_REQUEST_BYTES, self._share()
+        while unit * 2 > share and unit > _LEAST_REQUEST_BYTES:
+            unit //= 2
+        return unit
+
+    def statistics(self) -> ReaderStatistics:
+        """Return how it is now."""
+        return ReaderStatistics(
+            self._totals.copy(),
+            self._waits.copy(),
+            self._fetch_times.copy(),
+            sum(fetch.end - fetch.start for shelf in self._fetches.values() for fetch in shelf),
+            len(self._ahead),
+            self._link.random_bytes,
+            self._link.round_trip_seconds,
+            self._link.bytes_per_second,
+        )
+
+    # --- what is here or on its way
+
+    def _span(self, version: ObjectVersion, offset: int) -> Page | Fetch | None:
+        page = self._pages.find(version, offset)
+        if page is not None:
+            return page
+        fetches = self._fetches.get(version)
+        return fetches.find(offset) if fetches is not None else None
+
+    def _serve(self, span: Page | Fetch, start: int, end: int) -> memoryview:
+        if isinstance(span, Fetch) and span.is_over and (page := self._pages.find(span.version, start)) is not None:
+            span = page  # where its use is noted
+        if isinstance(span, Page) and end <= span.end:
+            return self._pages.serve(span, start, end)
+        assert isinstance(span, Fetch)
+        span.served_bytes += end - start
+        return span.view[start - span.start : end - span.start]
+
+    def _missing(self, version: ObjectVersion, extent: Extent) -> Iterator[tuple[Extent, bool]]:
+        """Yield what to request of an extent, and whether it is on the local disk. Fetches may begin in between."""
+        unit = WHOLE_BYTES if version.size <= WHOLE_BYTES else self.request_bytes
+        position = extent.start // GRAIN_BYTES * GRAIN_BYTES
+        while position < extent.end:
+            span = self._span(version, position)
+            if span is not None:
+                position = span.end
                 continue
-            start, end = index * PAGE_BYTES, min((index + 1) * PAGE_BYTES, version.size)
-            if runs and runs[-1].end == start and end - runs[-1].start <= MAX_REQUEST_BYTES:
-                runs[-1] = Extent(runs[-1].start, end)
-            else:
-                runs.append(Extent(start, end))
-        return runs
+            end = min(-(-extent.end // GRAIN_BYTES) * GRAIN_BYTES, version.size, (position // unit + 1) * unit)
+            for shelf in (self._pages.shelf(version), self._fetches.get(version)):
+                end = shelf.next_start(position, end) if shelf is not None else end
+            local = self._disk.page_at(version, position) if self._disk is not None else None
+            if local is not None:
+                end = min(end, local[1])
+            elif self._disk is not None:
+                end = self._disk.next_start(version, position, end)
+            yield Extent(position, end), local is not None
+            position = end
 
-    def _start(self, version: ObjectVersion, run: Extent, permit: AbstractAsyncContextManager[None]) -> None:
-        """Register a fetch and let it run; no await in between, so nobody else starts the same one."""
-        fetch = _Fetch(trio.Event())
-        keys = [
-            PageKey(version.key, version.etag, index)
-            for index in range(run.start // PAGE_BYTES, -(-run.end // PAGE_BYTES))
-        ]
-        for key in keys:
-            self._fetches[key] = fetch
+    def _has_room_ahead(self, size: int) -> bool:
+        """Say whether what is fetched ahead still fits beside what was and is not read yet."""
+        return self._pages.unread_bytes + self._ahead_bytes + size <= self._pages.limit_bytes
 
-        async def run_fetch() -> None:
+    def _share(self) -> int:
+        """Return how much memory a reader can have."""
+        now = trio.current_time()
+        for reader in [reader for reader, (_, seen) in self._readers.items() if now - seen > _BUSY_SECONDS]:
+            del self._readers[reader]
+        return min(self._pages.limit_bytes, self._budget.limit_bytes) // max(len(self._readers), 1)
+
+    # --- fetching
+
+    async def _read(self, version: ObjectVersion, extent: Extent, wider: Extent | None) -> bytes | memoryview:
+        started = trio.current_time()
+        pieces: list[memoryview] = []
+        position = extent.start
+        try:
+            while position < extent.end:
+                self.start(version, Extent(position, extent.end), wider)
+                for span in self._spans(version, Extent(position, extent.end)):
+                    end = min(span.end, extent.end)
+                    if isinstance(span, Fetch):
+                        await span.wait(end)
+                        if not span.has(end):
+                            if span.error is not None:
+                                raise span.error
+                            break  # it was cancelled
+                    pieces.append(self._serve(span, position, end))
+                    position = end
+        finally:
+            self._waits.observe(trio.current_time() - started)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _spans(self, version: ObjectVersion, extent: Extent) -> list[Page | Fetch]:
+        """Return what covers an extent, to hold on to it: the cache may be too small for all of it."""
+        spans: list[Page | Fetch] = []
+        position = extent.start
+        while position < extent.end and (span := self._span(version, position)) is not None:
+            spans.append(span)
+            position = span.end
+        return spans
+
+    def _begin(self, fetch: Fetch, permit: AbstractAsyncContextManager[None]) -> None:
+        self._fetches.setdefault(fetch.version, Shelf()).add(fetch)
+
+        async def run() -> None:
             try:
-                async with permit:
-                    await self._fetch(version, run, keys)
+                with fetch.scope:
+                    async with permit:
+                        await self._fetch(fetch)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
                 fetch.error = error
             finally:
-                for key in keys:
-                    del self._fetches[key]
-                fetch.done.set()
+                self._put_away(fetch)
 
-        self._spawn(run_fetch)
+        self._spawn(run)
 
-    async def _fetch(self, version: ObjectVersion, run: Extent, keys: list[PageKey]) -> None:
-        buffer = memoryview(bytearray(run.length))
-        await read_version(self._store, version, run.start, buffer)
-        view = buffer.toreadonly()
-        for number, key in enumerate(keys):
-            self._pages.store(key, view[number * PAGE_BYTES : (number + 1) * PAGE_BYTES])
+    def _put_away(self, fetch: Fetch) -> None:
+        """Take a fetch off its shelf; what it brought is a page by then. Once."""
+        if fetch.is_over:
+            return
+        shelf = self._fetches[fetch.version]
+        shelf.remove(fetch)
+        if not shelf:
+            del self._fetches[fetch.version]
+        if fetch in self._ahead:
+            self._ahead.discard(fetch)
+            self._ahead_bytes -= fetch.end - fetch.start
+        fetch.finish()
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        """Bring a page. The permit lasts until it is on the disk, too, so what waits for the disk is paid for."""
+        buffer = self._pages.buffer(fetch.end - fetch.start)
+        fetch.view = buffer.toreadonly()
+        is_local = (
+            fetch.is_local and self._disk is not None and await self._disk.load(fetch.version, fetch.start, buffer)
+        )
+        if not is_local:
+            await self._request(fetch, buffer)
+        fetch.progress(len(buffer))
+        page = Page(fetch.version, fetch.start, fetch.view, fetch.served_bytes, is_ahead=fetch in self._ahead)
+        self._put_away(fetch)
+        self._pages.store(page)
+        if not is_local and self._disk is not None:
+            await self._disk.store(fetch.version, fetch.start, fetch.view)
+
+    async def _request(self, fetch: Fetch, buffer: memoryview) -> None:
+        asked = trio.current_time()
+        first = 0.0
+
+        def on_bytes(filled: int) -> None:
+            nonlocal first
+            first = first or trio.current_time()
+            fetch.progress(filled)
+
+        self._totals.requests += 1
+        self._totals.ahead_requests += fetch in self._ahead
+        try:
+            await read_version(self._store, fetch.version, fetch.start, buffer, on_bytes)
+        finally:
+            self._totals.fetched_bytes += max(fetch.filled, 0)
+        ended = trio.current_time()
+        self._fetch_times.observe(ended - asked)
+        if first:
+            self._link.note(first - asked, ended - first, len(buffer))
 
 
-async def read_version(store: RangeStore, version: ObjectVersion, start: int, buffer: memoryview) -> None:
+async def read_version(
+    store: RangeStore,
+    version: ObjectVersion,
+    start: int,
+    buffer: memoryview,
+    on_bytes: Callable[[int], None] | None = None,
+) -> None:
     """Fill ``buffer`` with bytes of exactly one version.
 
     Raises:
         StaleFile: The key holds another version by now, or none.
     """
     try:
-        info = await store.get_range(version.key, start, buffer, if_match=version.etag)
+        info = await store.get_range(version.key, start, buffer, if_match=version.etag, on_bytes=on_bytes)
     except (PreconditionFailed, NoSuchKey, InvalidRange) as error:
         raise StaleFile from error
     if info.size != version.size:  # the same bytes are as many; a server that says otherwise may have sent too few
         raise StaleFile
+
+
+def _has(span: Page | Fetch, end: int) -> bool:
+    return isinstance(span, Page) or span.has(end)
 
 
 class FileReader:
@@ -155,7 +444,31 @@ class FileReader:
         Raises:
             StaleFile: The key holds another version by now, or none.
         """
-        ahead = self._read_ahead.observe(extent)
-        if ahead is not None and ahead.start < version.size:
-            self._pages.prefetch(version, ahead)
-        return await self._pages.read(version, extent)
+        self._pages.note_reader(self, version)
+        stream = self._read_ahead.observe(extent)
+        view = self._pages.ready(version, extent)
+        if view is not None:
+            if stream.is_steady:
+                self._fetch_ahead(version, stream)
+            return view
+        in_order = stream.is_steady or (extent.start == 0 and extent.length >= GRAIN_BYTES)
+        wider = self._pages.request_around(version, extent, in_order=in_order)
+        self._pages.start(version, extent, wider)
+        if stream.is_steady:
+            stream.widen()
+            self._fetch_ahead(version, stream)
+        return await self._pages.read(version, extent, wider)
+
+    def close(self) -> None:
+        """Nobody reads here any more."""
+        self._pages.leave(self)
+
+    def _fetch_ahead(self, version: ObjectVersion, stream: Stream) -> None:
+        """Keep the distance between what a stream has read and what is here or on its way."""
+        unit = self._pages.request_bytes
+        if stream.reached >= stream.target or stream.reached >= version.size:
+            return
+        left = self._pages.prefetch(version, Extent(stream.reached, -(-stream.target // unit) * unit), self)
+        if left.length and left.start <= stream.position:
+            stream.narrow(unit)
+        stream.reached = max(stream.reached, left.start)

@@ -33,11 +33,12 @@ _FUSERMOUNT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of /proc/self/mountinfo."""
+    """One line of /proc/self/mountinfo; ``device`` is ``MAJOR:MINOR``."""
 
     mountpoint: Path
     type: str
     source: str
+    device: str = ""
 
     @property
     def is_ours(self) -> bool:
@@ -52,7 +53,8 @@ def parse_mountinfo(content: bytes) -> list[Mount]:
         before, separator, after = line.partition(b" - ")
         fields, kind = before.split(b" "), after.split(b" ")
         if separator and len(fields) >= _FIELDS_BEFORE and len(kind) >= _FIELDS_AFTER:
-            mounts.append(Mount(Path(_unescape(fields[4])), _unescape(kind[0]), _unescape(kind[1])))
+            device = fields[2].decode("ascii", "replace")
+            mounts.append(Mount(Path(_unescape(fields[4])), _unescape(kind[0]), _unescape(kind[1]), device))
     return mounts
 
 

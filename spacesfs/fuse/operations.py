@@ -251,6 +251,7 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def release(self, fh: FileHandleT) -> None:
         """The last descriptor of a handle was closed."""
+        self._fs.files.handle(fh).reader.close()
         await self._fs.files.release(fh)
 
     # --- extended attributes

@@ -15,6 +15,7 @@ import trio
 
 from spacesfs import __version__
 from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.cache.disk import DiskCache
 from spacesfs.cache.pages import PageCache
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.endpoint import EndpointError
@@ -32,6 +33,7 @@ from spacesfs.errors import FsError, LeftBehind, MountError
 from spacesfs.filesystem import FileSystem, note_confirmed
 from spacesfs.fuse.access import find_key, first_key, locate
 from spacesfs.fuse.control import serve_control
+from spacesfs.fuse.kernel import KernelLimits, tune
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.mountpoint import recover_stale_mount
 from spacesfs.fuse.operations import Operations
@@ -51,6 +53,10 @@ from spacesfs.tree.view import View
 
 log = logging.getLogger(__name__)
 
+_KEPT_TASKS = 8  # that wait for the kernel's next request; one more when they are busy costs little, but not nothing
+_PAGES_SHARE = 4  # this part of the cache's size is for pages that were read
+_MAX_PAGES_BYTES = 4 << 30
+_OPEN_CACHE_SECONDS = 2.0
 _PROBE_NAME = ".spacesfs-may-write"  # the key of a multipart upload that is aborted at once; it never becomes an object
 
 
@@ -63,10 +69,14 @@ class Mount:
     client: SpacesClient
     requests: RequestCounter
     pages: PageCache
+    disk: DiskCache
+    reader: PageReader
     budget: ByteBudget
+    kernel: KernelLimits
     staging: StagingArea
     notices: Iterable[str]
     read_only_reason: str | None
+    kernel_notice: str | None = None
     is_draining: bool = False
     since: float = field(default_factory=time.time)
 
@@ -107,7 +117,7 @@ class Mount:
                 )
                 for name, totals in self.requests.totals.items()
             },
-            notices=list(self.notices),
+            notices=[*self.notices, *filter(None, (self.disk.trouble, self.kernel_notice))],
             offline_since=network.offline_since,
             throttling={
                 name: Throttling(lane.window, lane.full_window, lane.rate, lane.full_rate, lane.waiting)
@@ -192,18 +202,21 @@ async def _build(
     read_only_reason: str | None,
     nursery: trio.Nursery,
 ) -> Mount:
-    """Join the parts of a mount. Half of the memory is for pages kept, half for bytes on their way."""
+    """Join the parts. A quarter of the memory is for the kernel's requests, the rest for pages and transfers."""
     bucket = client.bucket(config.bucket)
     mounted_ns = time.time_ns()
     defaults = AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode)
     view = View(bucket, defaults, config.metadata_ttl, mounted_ns)
-    pages = PageCache(config.memory // 2)
-    budget = ByteBudget(config.memory - pages.limit_bytes)
+    kernel = KernelLimits.within(config.memory)
+    memory = config.memory - kernel.memory_bytes
+    pages = PageCache(memory // 2)
+    budget = ByteBudget(memory - memory // 2)
+    disk = await _disk_cache(config, budget.limit_bytes // 2, nursery)
     staging = _staging_area(config)
     executor = Executor(bucket)
     scheduler = Scheduler(executor, lambda intent, stored: note_confirmed(view, intent, stored))
     properties = PropertyKeeper(view, executor, scheduler)
-    reader = PageReader(bucket, pages, budget, _spawner(nursery))
+    reader = PageReader(bucket, pages, budget, _spawner(nursery), disk)
     content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, _read_ahead(config))
     marker = await view.marker(config.prefix) if config.prefix else None
     table = InodeTable(config.prefix, attributes_of(marker, defaults) if marker else defaults.for_directory(mounted_ns))
@@ -211,7 +224,20 @@ async def _build(
     files = OpenFiles(content, table, scheduler, publisher)
     resolver = Resolver(table, view, files, config.metadata_ttl)
     filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader)
-    return Mount(config, filesystem, client, requests, pages, budget, staging, publisher.notices, read_only_reason)
+    return Mount(
+        config,
+        filesystem,
+        client,
+        requests,
+        pages,
+        disk,
+        reader,
+        budget,
+        kernel,
+        staging,
+        publisher.notices,
+        read_only_reason,
+    )
 
 
 def _staging_area(config: MountConfig) -> StagingArea:
@@ -223,7 +249,21 @@ def _staging_area(config: MountConfig) -> StagingArea:
     except OSError as error:
         raise MountError(f"can't use {directory} for staging: {error.strerror}; give another --cache-dir") from error
     os.close(probe)
-    return StagingArea(directory, config.cache_size)
+    return StagingArea(directory, config.cache_size - _pages_bytes(config))
+
+
+async def _disk_cache(config: MountConfig, max_queued_bytes: int, nursery: trio.Nursery) -> DiskCache:
+    """Open the pages of earlier mounts; a very large cache goes on to do so while the mount is used already."""
+    space = f"{config.address.url} {config.bucket}"
+    disk = DiskCache(config.cache_dir / "pages", _pages_bytes(config), space, max_queued_bytes)
+    nursery.start_soon(disk.open)
+    with trio.move_on_after(_OPEN_CACHE_SECONDS):
+        await disk.opened.wait()
+    return disk
+
+
+def _pages_bytes(config: MountConfig) -> int:
+    return min(config.cache_size // _PAGES_SHARE, _MAX_PAGES_BYTES)
 
 
 def _read_ahead(config: MountConfig) -> ReadAheadOptions:
@@ -259,7 +299,7 @@ async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[
         async with open_team() as serving:
             serving.start_soon(_stop_on_signal, mount)
             serving.start_soon(_announce, mount, on_ready)
-            await pyfuse3.main()
+            await pyfuse3.main(min_tasks=_KEPT_TASKS, max_tasks=mount.kernel.tasks)
             mount.is_draining = True
             notify("STOPPING=1\nSTATUS=bringing the last changes to the Space")
             await _drain(mount)
@@ -288,6 +328,7 @@ async def _announce(mount: Mount, on_ready: Callable[[], None]) -> None:
         await trio.to_thread.run_sync(os.stat, mount.config.mountpoint, abandon_on_cancel=True)
     except OSError as error:
         raise MountError(f"the mount on {mount.config.mountpoint} does not answer: {error.strerror}") from error
+    mount.kernel_notice = await trio.to_thread.run_sync(tune, mount.config.mountpoint, mount.kernel.background)
     notify(f"READY=1\nSTATUS={mount.config.bucket} is mounted on {mount.config.mountpoint}")
     on_ready()
 

@@ -46,8 +46,8 @@ def test_lines_of_mountinfo() -> None:
         b"a line of another kind\n"
     )
     assert parse_mountinfo(content) == [
-        Mount(Path("/proc"), "proc", "proc"),
-        Mount(Path("/mnt/my space"), FILE_SYSTEM_TYPE, "my-bucket"),
+        Mount(Path("/proc"), "proc", "proc", "0:21"),
+        Mount(Path("/mnt/my space"), FILE_SYSTEM_TYPE, "my-bucket", "0:44"),
     ]
     assert [mount.is_ours for mount in parse_mountinfo(content)] == [False, True]
 

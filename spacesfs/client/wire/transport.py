@@ -28,10 +28,12 @@ class Sink:
         place: Looks at status and headers, and returns the buffer to fill, or None for no buffer. What it raises ends
             the request.
         filled: How many bytes the buffer has so far; kept by the transport. What does not fit stays in the response.
+        on_filled: Told ``filled`` whenever it has grown.
     """
 
     place: Callable[[int, httpx.Headers], memoryview | None]
     filled: int = 0
+    on_filled: Callable[[int], None] | None = None
 
 
 class WireTransport(httpx.AsyncBaseTransport):
@@ -87,6 +89,8 @@ async def _fill(sink: Sink, status: int, headers: httpx.Headers, exchange: Excha
             break
         view = view[count:]
         sink.filled += count
+        if sink.on_filled is not None:
+            sink.on_filled(sink.filled)
 
 
 class _Body(httpx.AsyncByteStream):
