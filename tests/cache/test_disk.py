@@ -13,7 +13,9 @@ import pytest
 import trio
 
 from spacesfs.cache import disk as disk_module
-from spacesfs.cache.disk import HEADER_BYTES, RETRY_SECONDS, DiskCache
+from spacesfs.cache import pagefile
+from spacesfs.cache.disk import RETRY_SECONDS, DiskCache
+from spacesfs.cache.pagefile import HEADER_BYTES
 from spacesfs.cache.pages import GRAIN_BYTES, PageCache
 from spacesfs.client.models import ObjectVersion
 
@@ -199,14 +201,14 @@ async def test_a_disk_that_is_nearly_full_is_left_alone_and_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = await opened(tmp_path)
-    monkeypatch.setattr(disk_module, "KEPT_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(pagefile, "KEPT_FREE_BYTES", 1 << 60)
     for number in range(5):
         await cache.store(version(), number * MIB, view(MIB))
     assert cache.trouble is not None
     assert "nearly full" in cache.trouble
     assert caplog.text.count("goes on without") == 1
     assert not files(tmp_path)
-    monkeypatch.setattr(disk_module, "KEPT_FREE_BYTES", 0)
+    monkeypatch.setattr(pagefile, "KEPT_FREE_BYTES", 0)
     await cache.store(version(), 0, view(MIB))
     assert not files(tmp_path)  # it waits a minute
     later = trio.current_time() + RETRY_SECONDS + 1
