@@ -18,6 +18,7 @@ from spacesfs.attributes import Attributes
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectInfo
 from spacesfs.content.extents import Extent
+from spacesfs.content.glimpse import Glimpse
 from spacesfs.content.reader import PageReader
 from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory
 from spacesfs.namespace import Namespace
@@ -87,12 +88,14 @@ class FileSystem:
         scheduler: Scheduler,
         properties: PropertyKeeper,
         pages: PageReader,
+        glimpse: Glimpse | None = None,
     ) -> None:
         self._table = table
         self._view = view
         self._resolver = resolver
         self._properties = properties
         self._pages = pages
+        self._glimpse = glimpse
         self.files = files
         self.names = Namespace(table, view, resolver, files, scheduler, properties)
         self.xattrs = Xattrs(files, view, properties)
@@ -186,6 +189,7 @@ class FileSystem:
         if inode.attributes.is_directory:
             raise IsDirectory
         await self._resolver.revalidate(inode)
+        self._note_open(inode)
         handle = self.files.open(inode, flags)
         if flags & os.O_TRUNC:
             try:
@@ -194,6 +198,11 @@ class FileSystem:
                 await self.files.release(handle)
                 raise
         return handle
+
+    def _note_open(self, inode: Inode) -> None:
+        listing = self._view.known_listing(inode.parent.key) if inode.parent is not None else None
+        if self._glimpse is not None and inode.parent is not None and listing is not None:
+            self._glimpse.note_open(inode.parent.key, inode.name, listing.objects)
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Inode]:
         """Make and open a file; return the handle and the inode, which counts as looked up.

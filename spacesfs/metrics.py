@@ -80,10 +80,9 @@ class Histogram:
         self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         self.seconds += seconds
 
-    @property
-    def count(self) -> int:
-        """How many were counted."""
-        return sum(self.counts)
+    def by_bound(self) -> dict[str, int]:
+        """Return the counts by the bounds as text, with "inf" for the last."""
+        return dict(zip([*map(str, BOUNDS_SECONDS), "inf"], self.counts, strict=True))
 
     def copy(self) -> Histogram:
         """Return how it is now."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from spacesfs.client.call import OperationClass, RequestRecord
-from spacesfs.metrics import RequestCounter, RequestTotals
+from spacesfs.metrics import Histogram, RequestCounter, RequestTotals
 
 
 def record(status: int | None, kind: OperationClass = "read", sent: int = 0, received: int = 0) -> RequestRecord:
@@ -26,3 +28,15 @@ def test_classes_are_apart_and_bytes_add_up() -> None:
         "read": RequestTotals(sent=2, bytes_received=15),
         "write": RequestTotals(sent=1, bytes_sent=7),
     }
+
+
+def test_times_are_counted_by_their_bounds() -> None:
+    histogram = Histogram()
+    for seconds in (0.0, 0.001, 0.002, 0.5, 99.0):
+        histogram.observe(seconds)
+    before = histogram.copy()
+    histogram.observe(2.0)
+    counts = before.by_bound()
+    assert {bound: count for bound, count in counts.items() if count} == {"0.001": 2, "0.003": 1, "1.0": 1, "inf": 1}
+    assert before.seconds == pytest.approx(99.503)
+    assert sum(histogram.by_bound().values()) == 6

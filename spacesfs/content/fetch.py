@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from spacesfs.client.models import ObjectVersion
+from spacesfs.client.models import ObjectInfo, ObjectVersion
 
 
 @dataclass(slots=True, eq=False)
@@ -15,9 +15,10 @@ class Fetch:
 
     Attributes:
         view: Its bytes, once there is memory for them; of these ``filled`` are here, and never change again.
-        reader: Who may want it later, if nobody asked for it yet.
+        reader: Who may want it later, if nobody asked for it; None if somebody did.
         served_bytes: How many of its bytes were read already.
         error: Why the rest will not come.
+        info: The object's description, which came with the bytes; None if they came from elsewhere.
         is_over: Nothing more happens to it.
     """
 
@@ -30,6 +31,7 @@ class Fetch:
     filled: int = 0
     served_bytes: int = 0
     error: Exception | None = None
+    info: ObjectInfo | None = None
     is_over: bool = False
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     waiting: list[tuple[int, trio.Event]] = field(default_factory=list)

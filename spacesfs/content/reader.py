@@ -32,6 +32,8 @@ SMALL_BYTES = 1 << 20  # and up to here wherever it is read
 _LEAST_REQUEST_BYTES = 2 * GRAIN_BYTES
 _AHEAD_REQUESTS = 12  # of the client's 16 connections; the others are for those who wait
 _BUSY_SECONDS = 5.0  # a reader that read within this time shares the memory with others
+_COUNT_SECONDS = 0.25
+_START_BYTES = 1 << 20  # a long read here begins to read in order; the kernel's first ones overtake one another
 
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 """Starts a background task in the mount's nursery."""
@@ -52,6 +54,22 @@ class RangeStore(Protocol):
         """Fill ``buffer`` with the bytes from ``start``."""
 
 
+class Reader(Protocol):
+    """Somebody who reads on in a file."""
+
+    @property
+    def window_bytes(self) -> int:
+        """How far ahead it fetches."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a reader read last, and when."""
+
+    version: ObjectVersion
+    at: float
+
+
 @dataclass(frozen=True, slots=True)
 class ReaderStatistics:
     """How reading goes.
@@ -61,7 +79,8 @@ class ReaderStatistics:
         waits: How long reads waited for bytes, in seconds.
         fetches: How long requests took, in seconds.
         fetching_bytes: On their way now; ``ahead_requests`` of them were not asked for yet.
-        random_bytes: What a read out of order fetches at present.
+        readers: Handles that were read from and are open; ``window_bytes`` is the furthest that one fetches ahead.
+        request_bytes: How long requests are at present when reading in order; ``random_bytes`` at the least when not.
         round_trip_seconds, bytes_per_second: What the line does.
     """
 
@@ -70,6 +89,9 @@ class ReaderStatistics:
     fetches: Histogram
     fetching_bytes: int
     ahead_requests: int
+    readers: int
+    window_bytes: int
+    request_bytes: int
     random_bytes: int
     round_trip_seconds: float
     bytes_per_second: float
@@ -93,7 +115,9 @@ class PageReader:
         self._fetches: dict[ObjectVersion, Shelf[Fetch]] = {}
         self._ahead: set[Fetch] = set()
         self._ahead_bytes = 0
-        self._readers: dict[object, tuple[ObjectVersion, float]] = {}
+        self._readers: dict[Reader, _Seen] = {}
+        self._busy_readers = 0
+        self._counted_at = 0.0
         self._link = Link()
         self._totals = ReadTotals()
         self._waits = Histogram()
@@ -139,7 +163,7 @@ class PageReader:
             if run.start < extent.end and extent.start < run.end:
                 self._begin(Fetch(version, run.start, run.end, is_local, None), self._budget.reserve(run.length))
 
-    def prefetch(self, version: ObjectVersion, extent: Extent, reader: object = None) -> Extent:
+    def prefetch(self, version: ObjectVersion, extent: Extent, reader: Reader | None = None) -> Extent:
         """Start to fetch what is missing of an extent, as far as there are connections and memory to spare.
 
         Returns:
@@ -158,29 +182,49 @@ class PageReader:
             self._begin(fetch, permit)
         return Extent(end, end)
 
-    def leave(self, reader: object) -> None:
+    async def arrival(self, version: ObjectVersion) -> ObjectInfo | None:
+        """Wait for the first page of an object if it is on its way.
+
+        Returns:
+            The description that came with it; None if it was here, came from the disk, or can't be had.
+        """
+        shelf = self._fetches.get(version)
+        fetch = shelf.find(0) if shelf is not None else None
+        if fetch is None:
+            return None
+        await fetch.wait(fetch.end + 1)  # for its end: the description comes after the last byte
+        return fetch.info
+
+    def leave(self, reader: Reader) -> None:
         """A reader reads no more: what is on its way for it alone is not waited for, and gives way."""
-        version, _ = self._readers.pop(reader, (None, 0.0))
-        if version is None or any(other == version for other, _ in self._readers.values()):
+        seen = self._readers.pop(reader, None)
+        if seen is None or any(other.version == seen.version for other in self._readers.values()):
             return
         for fetch in [fetch for fetch in self._ahead if fetch.reader is reader and not fetch.waiting]:
             self._totals.cancelled_requests += 1
             self._put_away(fetch)
             fetch.scope.cancel()
-        self._pages.give_up(version)
+        self._pages.give_up(seen.version)
 
-    def note_reader(self, reader: object, version: ObjectVersion) -> None:
-        """A reader is at work, and shares the memory with the others."""
-        self._readers[reader] = (version, trio.current_time())
+    def note_reader(self, reader: Reader, version: ObjectVersion) -> None:
+        """A reader is at work, and shares the memory with the others until it leaves or rests."""
+        seen = self._readers.get(reader)
+        if seen is None:
+            self._readers[reader] = _Seen(version, trio.current_time())
+            self._busy_readers += 1
+        else:
+            seen.version, seen.at = version, trio.current_time()
 
     def request_around(self, version: ObjectVersion, extent: Extent, *, in_order: bool = True) -> Extent:
         """Return what to fetch with bytes that are missing."""
         share = self._share()
-        is_whole = version.size <= SMALL_BYTES or (version.size <= WHOLE_BYTES and in_order and extent.start == 0)
+        is_at_start = extent.start < _START_BYTES
+        is_whole = version.size <= SMALL_BYTES or (version.size <= WHOLE_BYTES and in_order and is_at_start)
         if is_whole and version.size <= share:
             return Extent(0, version.size)
         unit = self.request_bytes if in_order else self._link.random_bytes
-        start = extent.start // (GRAIN_BYTES if in_order else unit) * (GRAIN_BYTES if in_order else unit)
+        grid = GRAIN_BYTES if in_order and not is_at_start else unit
+        start = extent.start // grid * grid
         return Extent(start, min(-(-extent.end // unit) * unit, version.size))
 
     @property
@@ -199,6 +243,9 @@ class PageReader:
             self._fetch_times.copy(),
             sum(fetch.end - fetch.start for shelf in self._fetches.values() for fetch in shelf),
             len(self._ahead),
+            len(self._readers),
+            max((reader.window_bytes for reader in self._readers), default=0),
+            self.request_bytes,
             self._link.random_bytes,
             self._link.round_trip_seconds,
             self._link.bytes_per_second,
@@ -249,9 +296,10 @@ class PageReader:
     def _share(self) -> int:
         """Return how much memory a reader can have."""
         now = trio.current_time()
-        for reader in [reader for reader, (_, seen) in self._readers.items() if now - seen > _BUSY_SECONDS]:
-            del self._readers[reader]
-        return min(self._pages.limit_bytes, self._budget.limit_bytes) // max(len(self._readers), 1)
+        if now - self._counted_at > _COUNT_SECONDS:
+            self._counted_at = now
+            self._busy_readers = sum(now - seen.at <= _BUSY_SECONDS for seen in self._readers.values())
+        return min(self._pages.limit_bytes, self._budget.limit_bytes) // max(self._busy_readers, 1)
 
     # --- fetching
 
@@ -341,7 +389,7 @@ class PageReader:
         self._totals.requests += 1
         self._totals.ahead_requests += fetch in self._ahead
         try:
-            await read_version(self._store, fetch.version, fetch.start, buffer, on_bytes)
+            fetch.info = await read_version(self._store, fetch.version, fetch.start, buffer, on_bytes)
         finally:
             self._totals.fetched_bytes += max(fetch.filled, 0)
         ended = trio.current_time()
@@ -356,8 +404,8 @@ async def read_version(
     start: int,
     buffer: memoryview,
     on_bytes: Callable[[int], None] | None = None,
-) -> None:
-    """Fill ``buffer`` with bytes of exactly one version.
+) -> ObjectInfo:
+    """Fill ``buffer`` with bytes of exactly one version; return its description.
 
     Raises:
         StaleFile: The key holds another version by now, or none.
@@ -368,6 +416,7 @@ async def read_version(
         raise StaleFile from error
     if info.size != version.size:  # the same bytes are as many; a server that says otherwise may have sent too few
         raise StaleFile
+    return info
 
 
 def _has(span: Page | Fetch, end: int) -> bool:
@@ -394,13 +443,18 @@ class FileReader:
             if stream.is_steady:
                 self._fetch_ahead(version, stream)
             return view
-        in_order = stream.is_steady or (extent.start == 0 and extent.length >= GRAIN_BYTES)
+        in_order = stream.is_steady or (extent.start < _START_BYTES and extent.length >= GRAIN_BYTES)
         wider = self._pages.request_around(version, extent, in_order=in_order)
         self._pages.start(version, extent, wider)
         if stream.is_steady:
             stream.widen()
             self._fetch_ahead(version, stream)
         return await self._pages.read(version, extent, wider)
+
+    @property
+    def window_bytes(self) -> int:
+        """How far ahead of its widest stream it fetches."""
+        return max((stream.window_bytes for stream in self._read_ahead.streams), default=0)
 
     def close(self) -> None:
         """Nobody reads here any more."""

@@ -78,6 +78,49 @@ class Throttling(msgspec.Struct, frozen=True):
     waiting: int
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """What reading has taken since the mount began, and how it goes.
+
+    Attributes:
+        hits: Reads of the kernel whose bytes were all in memory; ``misses`` waited for some.
+        requests: For contents; ``ahead_requests`` of them before anybody asked, ``cancelled_requests`` given up again.
+        fetched_bytes: What they brought.
+        ahead_bytes: Brought before anybody asked; ``wasted_bytes`` of them were dropped unread.
+        disk: The page cache on disk; ``disk_read_bytes`` came from there, ``disk_written_bytes`` went there.
+        disk_skipped_pages: Were not written, since the disk was busy, the cache full, or a file too large for it.
+        disk_bad_pages: Failed their checksums.
+        waits: How many misses waited at most how long; keys are seconds, the last one "inf".
+        fetches: The same of the requests.
+        readers: Handles that were read from; ``window_bytes`` is the furthest that one of them fetches ahead.
+        request_bytes: How long requests are at present when reading in order; ``random_bytes`` at the least when not.
+        round_trip_seconds: How soon the Space answers, at best.
+        bytes_per_second: How fast a body comes then, on each of the connections at work.
+    """
+
+    hits: int
+    misses: int
+    requests: int
+    ahead_requests: int
+    cancelled_requests: int
+    fetched_bytes: int
+    ahead_bytes: int
+    wasted_bytes: int
+    disk: Usage
+    disk_pages: int
+    disk_read_bytes: int
+    disk_written_bytes: int
+    disk_skipped_pages: int
+    disk_bad_pages: int
+    waits: dict[str, int]
+    fetches: dict[str, int]
+    readers: int
+    window_bytes: int
+    request_bytes: int
+    random_bytes: int
+    round_trip_seconds: float
+    bytes_per_second: float
+
+
 class MountStatus(Message, frozen=True, tag="mount"):
     """All about one mount.
 
@@ -88,6 +131,7 @@ class MountStatus(Message, frozen=True, tag="mount"):
         notices: What the user should know, one line each.
         offline_since: When the Space was found to be unreachable, in seconds since the epoch; None while it answers.
         throttling: The classes of operation that the Space makes slow down.
+        reading: How reading goes.
     """
 
     bucket: str
@@ -109,6 +153,7 @@ class MountStatus(Message, frozen=True, tag="mount"):
     notices: list[str]
     offline_since: float | None = None
     throttling: dict[str, Throttling] = {}
+    reading: Reading | None = None
 
 
 class SyncProgress(Message, frozen=True, tag="progress"):

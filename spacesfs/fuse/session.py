@@ -25,6 +25,7 @@ from spacesfs.client.wire.stock import proxy_for
 from spacesfs.config import MountConfig
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.file import FileFactory
+from spacesfs.content.glimpse import Glimpse
 from spacesfs.content.readahead import ReadAheadOptions
 from spacesfs.content.reader import PageReader, Spawn
 from spacesfs.content.staging import StagingArea
@@ -36,6 +37,7 @@ from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.kernel import KernelLimits, tune
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.mountpoint import recover_stale_mount
+from spacesfs.fuse.observing import reading_of
 from spacesfs.fuse.operations import Operations
 from spacesfs.fuse.process import prepare_process
 from spacesfs.fuse.sockets import control_socket_path
@@ -124,6 +126,7 @@ class Mount:
                 for name, lane in network.lanes.items()
                 if lane.is_slowed
             },
+            reading=reading_of(self.reader.statistics(), self.pages.statistics(), self.disk.statistics()),
         )
 
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
@@ -206,24 +209,25 @@ async def _build(
     bucket = client.bucket(config.bucket)
     mounted_ns = time.time_ns()
     defaults = AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode)
-    view = View(bucket, defaults, config.metadata_ttl, mounted_ns)
     kernel = KernelLimits.within(config.memory)
     memory = config.memory - kernel.memory_bytes
     pages = PageCache(memory // 2)
     budget = ByteBudget(memory - memory // 2)
     disk = await _disk_cache(config, budget.limit_bytes // 2, nursery)
+    reader = PageReader(bucket, pages, budget, _spawner(nursery), disk)
+    glimpse = Glimpse(bucket, reader, _spawner(nursery))
+    view = View(bucket, defaults, config.metadata_ttl, mounted_ns, glimpse)
     staging = _staging_area(config)
     executor = Executor(bucket)
     scheduler = Scheduler(executor, lambda intent, stored: note_confirmed(view, intent, stored))
     properties = PropertyKeeper(view, executor, scheduler)
-    reader = PageReader(bucket, pages, budget, _spawner(nursery), disk)
     content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, _read_ahead(config))
     marker = await view.marker(config.prefix) if config.prefix else None
     table = InodeTable(config.prefix, attributes_of(marker, defaults) if marker else defaults.for_directory(mounted_ns))
     publisher = Publisher(table, view, scheduler, properties)
     files = OpenFiles(content, table, scheduler, publisher)
     resolver = Resolver(table, view, files, config.metadata_ttl)
-    filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader)
+    filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader, glimpse)
     return Mount(
         config,
         filesystem,

@@ -34,6 +34,13 @@ class ViewStore(Lister, Protocol):
         """Return the first page of a listing."""
 
 
+class Glimpse(Protocol):
+    """Somebody who may know an object from its bytes."""
+
+    async def describe(self, prefix: str, listed: ListedObject) -> ObjectInfo | None:
+        """Return the description of exactly what a listing shows, or None."""
+
+
 class _Unknown:
     """Nothing was heard of a marker, not even that there is none."""
 
@@ -56,8 +63,16 @@ class View:
     The ``note_*`` methods keep the caches true to what this mount changed.
     """
 
-    def __init__(self, store: ViewStore, defaults: AttributeDefaults, ttl_seconds: float, mounted_ns: int) -> None:
+    def __init__(
+        self,
+        store: ViewStore,
+        defaults: AttributeDefaults,
+        ttl_seconds: float,
+        mounted_ns: int,
+        glimpse: Glimpse | None = None,
+    ) -> None:
         self._store = store
+        self._glimpse = glimpse
         self._defaults = defaults
         self._mounted_ns = mounted_ns
         self._changes = 0  # an answer is remembered only if nothing changed here while the Space was asked
@@ -81,7 +96,7 @@ class View:
         listed = listing.objects.get(name)
         if listed is None:
             return None
-        info = self._objects.get(listed) or await self.describe(listed.key)
+        info = self._objects.get(listed) or await self.describe(listed.key, listed)
         return self.found(info) if info else None
 
     async def listing(self, prefix: str) -> Listing:
@@ -92,6 +107,10 @@ class View:
                 listing = await list_directory(self._store, prefix)
                 self._listings.store(load, listing)
         return listing
+
+    def known_listing(self, prefix: str) -> Listing | None:
+        """Return a directory as the Space showed it a while ago, without asking; None if that was too long ago."""
+        return self._listings.get(prefix)
 
     async def _listing_of_asked_often(self, prefix: str) -> Listing | None:
         """List a directory of which one name after the other is asked for, unless it takes more than one request."""
@@ -121,11 +140,17 @@ class View:
         version = ObjectVersion(listed.key, listed.etag, listed.size)
         return Found(self._defaults.for_file(listed.last_modified_ns), version, is_described=False)
 
-    async def describe(self, key: str) -> ObjectInfo | None:
-        """Ask the Space for an object; None if there is none. Remembers the answer."""
+    async def describe(self, key: str, listed: ListedObject | None = None) -> ObjectInfo | None:
+        """Ask the Space for an object; None if there is none. Remembers the answer.
+
+        Of what a fresh listing shows, the bytes may be asked for instead: they come with the same answer.
+        """
         before = self._objects.latest(key)
+        info: ObjectInfo | None = None
+        if listed is not None and self._glimpse is not None:
+            info = await self._glimpse.describe(split_key(key)[0], listed)
         try:
-            info: ObjectInfo | None = await self._store.head(key)
+            info = info or await self._store.head(key)
         except NoSuchKey:
             info = None
         if self._objects.latest(key) is not before:
