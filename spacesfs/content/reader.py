@@ -15,7 +15,7 @@ import trio
 
 from spacesfs.cache.disk import DiskCache
 from spacesfs.cache.pages import GRAIN_BYTES, Page, PageCache, Shelf
-from spacesfs.client.errors import InvalidRange, NoSuchKey, PreconditionFailed
+from spacesfs.client.errors import InvalidRange, NoSuchKey, PreconditionFailed, SpacesError
 from spacesfs.client.models import ObjectInfo, ObjectVersion
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
@@ -378,24 +378,36 @@ class PageReader:
             await self._disk.store(fetch.version, fetch.start, fetch.view)
 
     async def _request(self, fetch: Fetch, buffer: memoryview) -> None:
+        """Bring a page from the Space; where a line breaks in the middle of a reply, the next one brings the rest."""
+        self._totals.ahead_requests += fetch in self._ahead
+        while fetch.info is None:
+            done = fetch.filled
+            try:
+                fetch.info = await self._request_rest(fetch, buffer[done:])
+            except SpacesError as error:
+                if not error.retryable or fetch.filled in {done, len(buffer)}:
+                    raise
+            finally:
+                self._totals.fetched_bytes += fetch.filled - done
+
+    async def _request_rest(self, fetch: Fetch, rest: memoryview) -> ObjectInfo:
         asked = trio.current_time()
         first = 0.0
+        done = fetch.filled
 
         def on_bytes(filled: int) -> None:
             nonlocal first
             first = first or trio.current_time()
-            fetch.progress(filled)
+            fetch.progress(done + filled)
 
         self._totals.requests += 1
-        self._totals.ahead_requests += fetch in self._ahead
-        try:
-            fetch.info = await read_version(self._store, fetch.version, fetch.start, buffer, on_bytes)
-        finally:
-            self._totals.fetched_bytes += max(fetch.filled, 0)
+        info = await read_version(self._store, fetch.version, fetch.start + done, rest, on_bytes)
+        fetch.progress(done + len(rest))
         ended = trio.current_time()
         self._fetch_times.observe(ended - asked)
         if first:
-            self._link.note(first - asked, ended - first, len(buffer))
+            self._link.note(first - asked, ended - first, len(rest))
+        return info
 
 
 async def read_version(

@@ -12,14 +12,14 @@ from trio.testing import wait_all_tasks_blocked
 
 from spacesfs.cache.disk import DiskCache
 from spacesfs.cache.pages import GRAIN_BYTES, PageCache
-from spacesfs.client.errors import ServerFault
+from spacesfs.client.errors import AccessDenied, ServerFault
 from spacesfs.client.models import ObjectVersion
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
 from spacesfs.content.readahead import ReadAheadOptions
 from spacesfs.content.reader import MAX_REQUEST_BYTES, SMALL_BYTES, WHOLE_BYTES, FileReader, PageReader
 from spacesfs.errors import StaleFile
-from tests.memory_store import Gate, MemoryStore
+from tests.memory_store import PIECE_BYTES, Gate, MemoryStore
 
 MIB = 1 << 20
 SIZE = 10 * MIB + 12_345
@@ -137,7 +137,7 @@ async def test_what_came_before_a_failure_stays_true(bench: Bench) -> None:
 
     async def break_off(call: str, key: str) -> None:
         await gate(call, key)
-        raise ServerFault("broken")
+        raise AccessDenied("not any more")
 
     bench.store.piece_hook = break_off
     assert await bench.read(0, 1000) == BODY[:1000]
@@ -146,7 +146,7 @@ async def test_what_came_before_a_failure_stays_true(bench: Bench) -> None:
     async def read_on() -> None:
         try:
             await bench.read(0, 2 * MIB)
-        except ServerFault as error:
+        except AccessDenied as error:
             failures.append(error)
 
     async with trio.open_nursery() as nursery:
@@ -156,6 +156,19 @@ async def test_what_came_before_a_failure_stays_true(bench: Bench) -> None:
     assert len(failures) == 1
     bench.store.piece_hook = Gate("nothing")
     assert await bench.read(0, 2 * MIB) == BODY[: 2 * MIB]
+
+
+async def test_after_a_broken_reply_only_the_rest_is_asked_for(bench: Bench) -> None:
+    async def break_off(call: str, key: str) -> None:
+        if bench.store.received("k") % (3 * PIECE_BYTES) == 0:
+            raise ServerFault("broken")
+        await trio.lowlevel.checkpoint()
+
+    bench.store.piece_hook = break_off
+    assert await bench.read(0, MIB) == BODY[:MIB]
+    await wait_all_tasks_blocked()
+    assert bench.store.received("k") == MAX_REQUEST_BYTES
+    assert bench.requests > 20
 
 
 async def test_an_error_reaches_all_who_wait_and_is_not_remembered(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
@@ -20,8 +21,9 @@ class Gate:
         received_bytes: What the server sent through it so far, heads of replies included.
     """
 
-    def __init__(self, upstream: str) -> None:
-        """Describe it; ``upstream`` is the server's URL."""
+    def __init__(self, upstream: str, bytes_per_second: int | None = None) -> None:
+        """Describe it; ``upstream`` is the server's URL, ``bytes_per_second`` what each connection brings at most."""
+        self._bytes_per_second = bytes_per_second
         url = urlsplit(upstream)
         self._upstream = (url.hostname or "", url.port or 80)
         self._open = threading.Event()
@@ -51,12 +53,22 @@ class Gate:
         """Let everything pass again, what was held first."""
         self._open.set()
 
+    def cut(self) -> None:
+        """Break every connection there is; new ones pass."""
+        with self._lock:
+            ends, self._sockets = self._sockets, []
+        for end in ends:
+            with suppress(OSError):  # closed already
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
     def _accept(self) -> None:
         with suppress(OSError):  # the block ended
             while True:
                 client = self._listener.accept()[0]
                 server = socket.create_connection(self._upstream)
-                self._sockets += [client, server]
+                with self._lock:
+                    self._sockets += [client, server]
                 self._start(self._forward, client, server, False)
                 self._start(self._forward, server, client, True)
 
@@ -68,6 +80,8 @@ class Gate:
                 if is_reply:
                     with self._lock:
                         self.received_bytes += len(piece)
+                    if self._bytes_per_second is not None:
+                        time.sleep(len(piece) / self._bytes_per_second)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
