@@ -6,7 +6,7 @@ from collections import deque
 
 from spacesfs.cache.pages import GRAIN_BYTES
 
-MAX_RANDOM_BYTES = 1 << 20
+MAX_RANDOM_BYTES = 4 << 20
 
 _REMEMBERED = 32  # requests; the quickest of them tells the distance, for any may have met a queue
 _LEAST_BYTES = 512 << 10  # of a body whose time says something about the rate

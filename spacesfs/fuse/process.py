@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 
 _M_MMAP_THRESHOLD = -3  # <malloc.h>
@@ -13,9 +14,13 @@ _LARGE_BYTES = 256 << 10
 def prepare_process() -> None:
     """Keep secrets out of core files, have room for many open files, and give freed memory back at once.
 
+    Modules live as long as the process: the garbage collector need not look through them again and again.
+
     glibc otherwise raises its limit for separate mappings to 32 MiB by itself, and then parts and pages of some MiB
     leave holes in the heap: twice the memory in use was seen. Where there is no mallopt, memory stays as it is.
     """
+    gc.collect()
+    gc.freeze()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
