@@ -109,3 +109,30 @@ class ReadTotals:
     def copy(self) -> Self:
         """Return how it is now."""
         return replace(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatistics:
+    """How reading goes.
+
+    Attributes:
+        totals: Counts since the mount began.
+        waits: How long reads waited for bytes, in seconds.
+        fetches: How long requests took, in seconds.
+        fetching_bytes: On their way now; ``ahead_requests`` of them were not asked for yet.
+        readers: Handles that were read from and are open; ``window_bytes`` is the furthest that one fetches ahead.
+        request_bytes: How long requests are at present when reading in order; ``random_bytes`` at the least when not.
+        round_trip_seconds, bytes_per_second: What the line does.
+    """
+
+    totals: ReadTotals
+    waits: Histogram
+    fetches: Histogram
+    fetching_bytes: int
+    ahead_requests: int
+    readers: int
+    window_bytes: int
+    request_bytes: int
+    random_bytes: int
+    round_trip_seconds: float
+    bytes_per_second: float

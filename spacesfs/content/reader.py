@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -22,8 +21,9 @@ from spacesfs.content.extents import Extent
 from spacesfs.content.fetch import Fetch
 from spacesfs.content.link import Link
 from spacesfs.content.readahead import ReadAhead, ReadAheadOptions, Stream
+from spacesfs.content.sharing import Reader, Readers
 from spacesfs.errors import StaleFile
-from spacesfs.metrics import Histogram, ReadTotals
+from spacesfs.metrics import Histogram, ReaderStatistics, ReadTotals
 
 MAX_REQUEST_BYTES = 4 << 20  # RGW stripes objects by 4 MiB: longer ranges cost it more, not less
 WHOLE_BYTES = 8 << 20  # a file up to here comes whole by one request when it is read from its start
@@ -31,8 +31,6 @@ SMALL_BYTES = 1 << 20  # and up to here wherever it is read
 
 _LEAST_REQUEST_BYTES = 2 * GRAIN_BYTES
 _AHEAD_REQUESTS = 12  # of the client's 16 connections; the others are for those who wait
-_BUSY_SECONDS = 5.0  # a reader that read within this time shares the memory with others
-_COUNT_SECONDS = 0.25
 _START_BYTES = 1 << 20  # a long read here begins to read in order; the kernel's first ones overtake one another
 
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
@@ -54,49 +52,6 @@ class RangeStore(Protocol):
         """Fill ``buffer`` with the bytes from ``start``."""
 
 
-class Reader(Protocol):
-    """Somebody who reads on in a file."""
-
-    @property
-    def window_bytes(self) -> int:
-        """How far ahead it fetches."""
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What a reader read last, and when."""
-
-    version: ObjectVersion
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderStatistics:
-    """How reading goes.
-
-    Attributes:
-        totals: Counts since the mount began.
-        waits: How long reads waited for bytes, in seconds.
-        fetches: How long requests took, in seconds.
-        fetching_bytes: On their way now; ``ahead_requests`` of them were not asked for yet.
-        readers: Handles that were read from and are open; ``window_bytes`` is the furthest that one fetches ahead.
-        request_bytes: How long requests are at present when reading in order; ``random_bytes`` at the least when not.
-        round_trip_seconds, bytes_per_second: What the line does.
-    """
-
-    totals: ReadTotals
-    waits: Histogram
-    fetches: Histogram
-    fetching_bytes: int
-    ahead_requests: int
-    readers: int
-    window_bytes: int
-    request_bytes: int
-    random_bytes: int
-    round_trip_seconds: float
-    bytes_per_second: float
-
-
 class PageReader:
     """Reads any version through the caches; what several readers want at once is fetched once.
 
@@ -115,9 +70,7 @@ class PageReader:
         self._fetches: dict[ObjectVersion, Shelf[Fetch]] = {}
         self._ahead: set[Fetch] = set()
         self._ahead_bytes = 0
-        self._readers: dict[Reader, _Seen] = {}
-        self._busy_readers = 0
-        self._counted_at = 0.0
+        self.readers = Readers()
         self._link = Link()
         self._totals = ReadTotals()
         self._waits = Histogram()
@@ -197,23 +150,14 @@ class PageReader:
 
     def leave(self, reader: Reader) -> None:
         """A reader reads no more: what is on its way for it alone is not waited for, and gives way."""
-        seen = self._readers.pop(reader, None)
-        if seen is None or any(other.version == seen.version for other in self._readers.values()):
+        version = self.readers.leave(reader)
+        if version is None:
             return
         for fetch in [fetch for fetch in self._ahead if fetch.reader is reader and not fetch.waiting]:
             self._totals.cancelled_requests += 1
             self._put_away(fetch)
             fetch.scope.cancel()
-        self._pages.give_up(seen.version)
-
-    def note_reader(self, reader: Reader, version: ObjectVersion) -> None:
-        """A reader is at work, and shares the memory with the others until it leaves or rests."""
-        seen = self._readers.get(reader)
-        if seen is None:
-            self._readers[reader] = _Seen(version, trio.current_time())
-            self._busy_readers += 1
-        else:
-            seen.version, seen.at = version, trio.current_time()
+        self._pages.give_up(version)
 
     def request_around(self, version: ObjectVersion, extent: Extent, *, in_order: bool = True) -> Extent:
         """Return what to fetch with bytes that are missing."""
@@ -222,7 +166,7 @@ class PageReader:
         is_whole = version.size <= SMALL_BYTES or (version.size <= WHOLE_BYTES and in_order and is_at_start)
         if is_whole and version.size <= share:
             return Extent(0, version.size)
-        unit = self.request_bytes if in_order else self._link.random_bytes
+        unit = self.request_bytes if in_order else self._random_bytes(version, extent.start)
         grid = GRAIN_BYTES if in_order and not is_at_start else unit
         start = extent.start // grid * grid
         return Extent(start, min(-(-extent.end // unit) * unit, version.size))
@@ -243,13 +187,18 @@ class PageReader:
             self._fetch_times.copy(),
             sum(fetch.end - fetch.start for shelf in self._fetches.values() for fetch in shelf),
             len(self._ahead),
-            len(self._readers),
-            max((reader.window_bytes for reader in self._readers), default=0),
+            len(self.readers),
+            self.readers.window_bytes,
             self.request_bytes,
             self._link.random_bytes,
             self._link.round_trip_seconds,
             self._link.bytes_per_second,
         )
+
+    def _random_bytes(self, version: ObjectVersion, offset: int) -> int:
+        """Return what to bring with a read out of order: from the disk, which is near, no more than it takes."""
+        is_local = self._disk is not None and self._disk.page_at(version, offset) is not None
+        return GRAIN_BYTES if is_local else self._link.random_bytes
 
     # --- what is here or on its way
 
@@ -295,11 +244,7 @@ class PageReader:
 
     def _share(self) -> int:
         """Return how much memory a reader can have."""
-        now = trio.current_time()
-        if now - self._counted_at > _COUNT_SECONDS:
-            self._counted_at = now
-            self._busy_readers = sum(now - seen.at <= _BUSY_SECONDS for seen in self._readers.values())
-        return min(self._pages.limit_bytes, self._budget.limit_bytes) // max(self._busy_readers, 1)
+        return self.readers.share(min(self._pages.limit_bytes, self._budget.limit_bytes))
 
     # --- fetching
 
@@ -448,7 +393,7 @@ class FileReader:
         Raises:
             StaleFile: The key holds another version by now, or none.
         """
-        self._pages.note_reader(self, version)
+        self._pages.readers.note(self, version)
         stream = self._read_ahead.observe(extent)
         view = self._pages.ready(version, extent)
         if view is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from spacesfs.cache.disk import DiskStatistics
 from spacesfs.cache.pages import PageStatistics
-from spacesfs.content.reader import ReaderStatistics
 from spacesfs.fuse.messages import Reading, Usage
+from spacesfs.metrics import ReaderStatistics
 
 
 def reading_of(reader: ReaderStatistics, pages: PageStatistics, disk: DiskStatistics) -> Reading:
