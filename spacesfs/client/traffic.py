@@ -67,7 +67,7 @@ class Landing:
         self._call = call
         self._traffic = traffic
         self._buffer: memoryview | None = None
-        self.sink = Sink(self._place, on_filled=call.on_bytes)
+        self.sink = Sink(self._place, self._progress)
 
     def _place(self, status: int, headers: httpx.Headers) -> memoryview | None:
         """Note the status, and return the buffer that the body should fill."""
@@ -75,6 +75,11 @@ class Landing:
         if self._call.into is not None and httpx.codes.is_success(status):
             self._buffer = self._call.into(Reply(status, headers))
         return self._buffer
+
+    def _progress(self) -> None:
+        """Tell the caller what is there of its buffer."""
+        if self._call.on_bytes is not None:
+            self._call.on_bytes(self.sink.filled)
 
     def drop(self) -> None:
         """Part from the sink, which refers back: such a ring keeps the call's bytes until the next collection."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from spacesfs.cache.disk import DiskStatistics
-from spacesfs.cache.pages import PageStatistics
+from spacesfs.content.reading import ReadSide
 from spacesfs.fuse.messages import Reading, Usage
-from spacesfs.metrics import ReaderStatistics
 
 
-def reading_of(reader: ReaderStatistics, pages: PageStatistics, disk: DiskStatistics) -> Reading:
+def reading_of(side: ReadSide) -> Reading:
     """Return what reading has taken, from its three owners."""
+    reader, pages, disk = side.reader.statistics(), side.pages.statistics(), side.disk.statistics()
     totals = reader.totals
     return Reading(
         hits=totals.hits,

@@ -15,19 +15,15 @@ import trio
 
 from spacesfs import __version__
 from spacesfs.attributes import AttributeDefaults, attributes_of
-from spacesfs.cache.disk import DiskCache
-from spacesfs.cache.pages import PageCache
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.endpoint import EndpointError
 from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
 from spacesfs.client.transport import ClientOptions
 from spacesfs.client.wire.stock import proxy_for
 from spacesfs.config import MountConfig
-from spacesfs.content.budget import ByteBudget
 from spacesfs.content.file import FileFactory
-from spacesfs.content.glimpse import Glimpse
-from spacesfs.content.readahead import ReadAheadOptions
-from spacesfs.content.reader import PageReader, Spawn
+from spacesfs.content.reader import Spawn
+from spacesfs.content.reading import ReadingOptions, ReadSide, open_reading, pages_bytes
 from spacesfs.content.staging import StagingArea
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import FsError, LeftBehind, MountError
@@ -56,9 +52,6 @@ from spacesfs.tree.view import View
 log = logging.getLogger(__name__)
 
 _KEPT_TASKS = 8  # that wait for the kernel's next request; one more when they are busy costs little, but not nothing
-_PAGES_SHARE = 4  # this part of the cache's size is for pages that were read
-_MAX_PAGES_BYTES = 4 << 30
-_OPEN_CACHE_SECONDS = 2.0
 _PROBE_NAME = ".spacesfs-may-write"  # the key of a multipart upload that is aborted at once; it never becomes an object
 
 
@@ -70,10 +63,7 @@ class Mount:
     filesystem: FileSystem
     client: SpacesClient
     requests: RequestCounter
-    pages: PageCache
-    disk: DiskCache
-    reader: PageReader
-    budget: ByteBudget
+    reading: ReadSide
     kernel: KernelLimits
     staging: StagingArea
     notices: Iterable[str]
@@ -111,7 +101,7 @@ class Mount:
             read_only_reason=self.read_only_reason,
             pending=pending,
             pending_bytes=sum(change.size_bytes for change in pending),
-            memory=Usage(self.pages.used_bytes + self.budget.used_bytes, self.config.memory),
+            memory=Usage(self.reading.pages.used_bytes + self.reading.budget.used_bytes, self.config.memory),
             staging=Usage(self.staging.used_bytes, self.staging.limit_bytes),
             requests={
                 name: RequestCounts(
@@ -119,14 +109,14 @@ class Mount:
                 )
                 for name, totals in self.requests.totals.items()
             },
-            notices=[*self.notices, *filter(None, (self.disk.trouble, self.kernel_notice))],
+            notices=[*self.notices, *self.reading.notices, *filter(None, [self.kernel_notice])],
             offline_since=network.offline_since,
             throttling={
                 name: Throttling(lane.window, lane.full_window, lane.rate, lane.full_rate, lane.waiting)
                 for name, lane in network.lanes.items()
                 if lane.is_slowed
             },
-            reading=reading_of(self.reader.statistics(), self.pages.statistics(), self.disk.statistics()),
+            reading=reading_of(self.reading),
         )
 
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
@@ -210,38 +200,20 @@ async def _build(
     mounted_ns = time.time_ns()
     defaults = AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode)
     kernel = KernelLimits.within(config.memory)
-    memory = config.memory - kernel.memory_bytes
-    pages = PageCache(memory // 2)
-    budget = ByteBudget(memory - memory // 2)
-    disk = await _disk_cache(config, budget.limit_bytes // 2, nursery)
-    reader = PageReader(bucket, pages, budget, _spawner(nursery), disk)
-    glimpse = Glimpse(bucket, reader, _spawner(nursery))
-    view = View(bucket, defaults, config.metadata_ttl, mounted_ns, glimpse)
+    reading = await open_reading(bucket, _reading_options(config, kernel), _spawner(nursery))
+    view = View(bucket, defaults, config.metadata_ttl, mounted_ns, reading.glimpse)
     staging = _staging_area(config)
     executor = Executor(bucket)
     scheduler = Scheduler(executor, lambda intent, stored: note_confirmed(view, intent, stored))
     properties = PropertyKeeper(view, executor, scheduler)
-    content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, _read_ahead(config))
+    content = FileFactory(bucket, staging, Uploader(bucket, reading.budget), reading.reader, reading.read_ahead)
     marker = await view.marker(config.prefix) if config.prefix else None
     table = InodeTable(config.prefix, attributes_of(marker, defaults) if marker else defaults.for_directory(mounted_ns))
     publisher = Publisher(table, view, scheduler, properties)
     files = OpenFiles(content, table, scheduler, publisher)
     resolver = Resolver(table, view, files, config.metadata_ttl)
-    filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader, glimpse)
-    return Mount(
-        config,
-        filesystem,
-        client,
-        requests,
-        pages,
-        disk,
-        reader,
-        budget,
-        kernel,
-        staging,
-        publisher.notices,
-        read_only_reason,
-    )
+    filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reading.reader, reading.glimpse)
+    return Mount(config, filesystem, client, requests, reading, kernel, staging, publisher.notices, read_only_reason)
 
 
 def _staging_area(config: MountConfig) -> StagingArea:
@@ -253,27 +225,16 @@ def _staging_area(config: MountConfig) -> StagingArea:
     except OSError as error:
         raise MountError(f"can't use {directory} for staging: {error.strerror}; give another --cache-dir") from error
     os.close(probe)
-    return StagingArea(directory, config.cache_size - _pages_bytes(config))
+    return StagingArea(directory, config.cache_size - pages_bytes(config.cache_size))
 
 
-async def _disk_cache(config: MountConfig, max_queued_bytes: int, nursery: trio.Nursery) -> DiskCache:
-    """Open the pages of earlier mounts; a very large cache goes on to do so while the mount is used already."""
-    space = f"{config.address.url} {config.bucket}"
-    disk = DiskCache(config.cache_dir / "pages", _pages_bytes(config), space, max_queued_bytes)
-    nursery.start_soon(disk.open)
-    with trio.move_on_after(_OPEN_CACHE_SECONDS):
-        await disk.opened.wait()
-    return disk
-
-
-def _pages_bytes(config: MountConfig) -> int:
-    return min(config.cache_size // _PAGES_SHARE, _MAX_PAGES_BYTES)
-
-
-def _read_ahead(config: MountConfig) -> ReadAheadOptions:
-    """Let one reader use a quarter of the memory at most, so that several can read at once."""
-    plain = ReadAheadOptions()
-    return ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, config.memory // 4))
+def _reading_options(config: MountConfig, kernel: KernelLimits) -> ReadingOptions:
+    return ReadingOptions(
+        memory_bytes=config.memory - kernel.memory_bytes,
+        directory=config.cache_dir / "pages",
+        disk_bytes=pages_bytes(config.cache_size),
+        space=f"{config.address.url} {config.bucket}",
+    )
 
 
 def _spawner(nursery: trio.Nursery) -> Spawn:
