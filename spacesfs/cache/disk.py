@@ -6,6 +6,7 @@ them. Any number of mounts make and remove files at a time: a file that is gone 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 from bisect import bisect_left, bisect_right, insort
@@ -83,6 +84,7 @@ class DiskCache:
         self._space = space
         self._max_queued_bytes = max_queued_bytes
         self._queued_bytes = 0
+        self._can_be_direct = True
         self._fresh: OrderedDict[bytes, _Files] = OrderedDict()
         self._protected: OrderedDict[bytes, _Files] = OrderedDict()
         self._protected_bytes = 0
@@ -142,7 +144,7 @@ class DiskCache:
                     page,
                     start,
                     buffer,
-                    can_be_direct(buffer),
+                    self._goes_direct(buffer),
                     limiter=self._threads,
                 )
                 if not is_good:
@@ -161,20 +163,21 @@ class DiskCache:
 
     async def store(self, version: ObjectVersion, start: int, view: memoryview) -> None:
         """Keep a page, if the disk keeps pace and lets us."""
+        size = bytes_on_disk(len(view))
         if self._queued_bytes + len(view) > self._max_queued_bytes or trio.current_time() < self._suspended_until:
             self._skipped_pages += 1
             return
         digest = self._digest(version)
-        self._queued_bytes += len(view)
+        self._queued_bytes += size
         try:
             with self._tolerating():
-                if not await self._make_room(digest, bytes_on_disk(len(view))):
+                if not await self._make_room(digest, size):
                     self._skipped_pages += 1
                     return
                 page = (start, start + len(view))
                 path, identity = path_of(self._directory, digest, *page), self._identity(version)
                 # Past the page cache while the disk keeps pace: it costs a tenth of the CPU. Else the page cache helps.
-                is_direct = can_be_direct(view) and self._queued_bytes <= self._max_queued_bytes // 2
+                is_direct = self._goes_direct(view) and self._queued_bytes <= self._max_queued_bytes // 2
                 if await trio.to_thread.run_sync(
                     pagefile.write_page, path, identity, view, is_direct, limiter=self._threads
                 ):
@@ -183,7 +186,7 @@ class DiskCache:
                     self._add(self._fresh, digest, page)
                     self.trouble = None
         finally:
-            self._queued_bytes -= len(view)
+            self._queued_bytes -= size
 
     def statistics(self) -> DiskStatistics:
         """Return how it is now."""
@@ -264,12 +267,12 @@ class DiskCache:
         files = self._files(digest)
         if (files.used_bytes if files is not None else 0) + size > _VERSION_SHARE * self.limit_bytes:
             return False
-        if self.used_bytes + size <= self.limit_bytes and self._pages < MAX_FILES:
+        if self._has_room():
             return True
         if trio.current_time() - self._scanned_at > RESCAN_SECONDS:
             await self._scan()
         paths: list[str] = []
-        while self.used_bytes + size > self.limit_bytes or self._pages >= MAX_FILES:
+        while not self._has_room():
             victim = next((other for other in self._fresh if other != digest), None)
             if victim is None and digest in self._protected:
                 victim = next((other for other in self._protected if other != digest), None)
@@ -283,7 +286,11 @@ class DiskCache:
             paths.append(path_of(self._directory, victim, *span))
         if paths:
             await trio.to_thread.run_sync(pagefile.remove, paths, limiter=self._threads)
-        return self.used_bytes + size <= self.limit_bytes
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        """Tell whether what is about to be written fits."""
+        return self.used_bytes + self._queued_bytes <= self.limit_bytes and self._pages < MAX_FILES
 
     async def _scan(self) -> None:
         """Take over what is in the folder: what was used last comes last, what was read again is protected."""
@@ -297,6 +304,9 @@ class DiskCache:
                 self._add(where, digest, (start, start + length))
             if known is None and where is self._fresh:
                 self._fresh.move_to_end(digest)
+
+    def _goes_direct(self, view: memoryview) -> bool:
+        return self._can_be_direct and can_be_direct(view)
 
     # --- names
 
@@ -320,6 +330,9 @@ class DiskCache:
         try:
             yield
         except OSError as error:
+            if error.errno == errno.EINVAL and self._can_be_direct:
+                self._can_be_direct = False  # a file system that says it can pass the page cache by, and can't
+                return
             self._suspended_until = trio.current_time() + RETRY_SECONDS
             if self.trouble is None:
                 self.trouble = f"reading goes on without the cache in {self._directory}: {error.strerror or error}"

@@ -240,8 +240,34 @@ async def test_a_failing_disk_is_a_miss(tmp_path: Path, monkeypatch: pytest.Monk
     assert "Input/output error" in cache.trouble
 
 
+async def test_a_file_system_that_can_not_pass_the_page_cache_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so when opening, or only when writing; the pages go through the page cache then."""
+    open_file, write = os.open, os.writev
+    direct: set[int] = set()
+
+    def opening(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        descriptor = open_file(path, flags, mode, dir_fd=dir_fd)
+        (direct.add if flags & os.O_DIRECT else direct.discard)(descriptor)
+        return descriptor
+
+    def writing(descriptor: int, views: list[memoryview]) -> int:
+        if descriptor in direct:
+            raise OSError(22, "Invalid argument")
+        return write(descriptor, views)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "writev", writing)
+    cache = await opened(tmp_path)
+    await cache.store(version("lost"), 0, view(MIB))
+    await cache.store(version(), 0, view(MIB))
+    assert cache.trouble is None
+    assert await load(cache, version(), 0, MIB) == BODY[:MIB]
+
+
 async def test_what_would_wait_too_long_is_not_stored(tmp_path: Path) -> None:
-    cache = await opened(tmp_path, queued=2 * MIB)
+    cache = await opened(tmp_path, queued=2 * MIB + 64 * KIB)
     async with trio.open_nursery() as nursery:
         for number in range(8):
             nursery.start_soon(cache.store, version(), number * MIB, view(MIB))
