@@ -87,6 +87,7 @@ class Page:
         view: The bytes, read-only.
         served_bytes: How many were read so far, counting repetitions.
         is_ahead: It was fetched before anybody asked for it.
+        is_kept: It is in the cache.
     """
 
     version: ObjectVersion
@@ -94,6 +95,7 @@ class Page:
     view: memoryview
     served_bytes: int = 0
     is_ahead: bool = False
+    is_kept: bool = False
 
     @property
     def end(self) -> int:
@@ -195,9 +197,14 @@ class PageCache:
         return shelf.find(offset) if shelf is not None else None
 
     def serve(self, page: Page, start: int, end: int) -> memoryview:
-        """Return the bytes ``[start, end)`` of the object, which lie in a page of the cache, and note their use."""
+        """Return the bytes ``[start, end)`` of the object, which lie in a page, and note their use.
+
+        The page may have been dropped meanwhile: who waited for the bytes behind it still has it.
+        """
         before = page.unread_bytes
         page.served_bytes += end - start
+        if not page.is_kept:
+            return page.view[start - page.start : end - page.start]
         self.unread_bytes += page.unread_bytes - before
         if page in self._protected:
             self._protected.move_to_end(page)
@@ -220,6 +227,7 @@ class PageCache:
         if shelf is None:
             shelf = self._shelves[page.version] = Shelf()
             shelf.add(page)
+        page.is_kept = True
         (self._done if page.served_bytes >= size else self._fresh)[page] = None
         self.used_bytes += size
         self.unread_bytes += page.unread_bytes
@@ -279,6 +287,7 @@ class PageCache:
             del self._done[page]
         else:
             del self._fresh[page]
+        page.is_kept = False
         self.used_bytes -= len(page.view)
         self.unread_bytes -= page.unread_bytes
         self._wasted_bytes += page.unread_bytes

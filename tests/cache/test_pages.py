@@ -144,9 +144,22 @@ def test_a_buffer_is_used_again_when_nobody_looks_at_it() -> None:
     assert bytes(cache.buffer(size)[:10]) == bytes([7]) * 10
 
 
+def test_a_dropped_page_serves_who_still_has_it() -> None:
+    cache = PageCache(LIMIT)
+    held = [page(cache, "k", 3, is_ahead=True), page(cache, "k", 4, is_ahead=True)]
+    cache.serve(held[0], 300 * KIB, 400 * KIB)
+    cache.clear()
+    for one, number in zip(held, (3, 4), strict=True):
+        for _ in range(3):  # as if it were in use
+            assert set(bytes(cache.serve(one, number * 100 * KIB, (number + 1) * 100 * KIB))) == {number}
+    cache.check_invariants()
+    assert (cache.used_bytes, cache.unread_bytes) == (0, 0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 15), st.integers(1, 3), st.booleans()), max_size=80))
 def test_any_use_keeps_the_books_right(steps: list[tuple[int, int, int, bool]]) -> None:
     cache = PageCache(10 * GRAIN_BYTES)
+    held: list[tuple[Page, int]] = []
     for what, number, length, is_ahead in steps:
         at, size = number * GRAIN_BYTES, length * GRAIN_BYTES
         if what == 0:
@@ -156,8 +169,12 @@ def test_any_use_keeps_the_books_right(steps: list[tuple[int, int, int, bool]]) 
         elif what == 1 and (found := cache.find(version("k"), at)) is not None:
             end = min(found.end, at + size)
             assert cache.serve(found, at, end)[0] == number
-        elif what == 2:
+            held.append((found, number))
+        elif what == 2 and is_ahead:
             cache.give_up(version("k"))
+        elif what == 2:
+            for one, its in held:
+                assert cache.serve(one, its * GRAIN_BYTES, its * GRAIN_BYTES + 1)[0] == its
         elif what == 3 and number == 0:
             cache.clear()
         cache.check_invariants()
