@@ -1,0 +1,168 @@
+"""Local contents: bytes that are staged here, over the version of an object that has the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from spacesfs.client.models import ObjectVersion
+from spacesfs.content.extents import Extent
+from spacesfs.content.reader import RangeStore, read_version
+from spacesfs.content.records import ContentRecord
+from spacesfs.content.staging import StagedFile, StagingArea
+
+
+class Content:
+    """One file's bytes, shared by its handles and by the change that brings them to the Space.
+
+    Attributes:
+        source: The version that has what is not staged; None when everything is.
+        holders: Open files that use it.
+        saved_changes: ``staged.changes`` when the journal last had all of it; -1 for never.
+        lock: Held while it is saved, filled or emptied; writing does not need it.
+    """
+
+    def __init__(self, store: RangeStore, staged: StagedFile, source: ObjectVersion | None) -> None:
+        self._store = store
+        self.staged = staged
+        self.source = source
+        self.holders = 0
+        self.saved_changes = -1
+        self.lock = trio.Lock()
+
+    @property
+    def number(self) -> int:
+        """Its identity in the journal."""
+        return self.staged.number
+
+    @property
+    def is_clean(self) -> bool:
+        """Say whether the source holds the same bytes."""
+        staged, source = self.staged, self.source
+        return source is not None and not staged.dirty and staged.size == source.size
+
+    @property
+    def is_saved(self) -> bool:
+        """Say whether nothing would be lost with the process."""
+        return self.saved_changes == self.staged.changes or self.is_clean
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether all bytes are here."""
+        return not self.staged.gaps(Extent(0, self.staged.size))
+
+    def read_present(self, extent: Extent, buffer: memoryview) -> None:
+        """Copy what is staged of an extent to where it belongs in ``buffer``."""
+        for present in self.staged.present.within(*extent):
+            self.staged.read_into(present.start, buffer[present.start - extent.start : present.end - extent.start])
+
+    async def read_all(self, extent: Extent) -> memoryview:
+        """Return the bytes of an extent, fetching what is not here; the caller has room in the memory budget.
+
+        Raises:
+            StaleFile: The source is gone.
+        """
+        buffer = memoryview(bytearray(extent.length))
+        source = self.source
+        for gap in self.staged.gaps(extent):
+            assert source is not None, "bytes that are not staged have a source"
+            view = buffer[gap.start - extent.start : gap.end - extent.start]
+            await read_version(self._store, source, gap.start, view)
+        self.read_present(extent, buffer)  # after the awaits: what was written meanwhile counts
+        return buffer
+
+    async def fill_gaps(self) -> None:
+        """Bring all bytes here.
+
+        Raises:
+            StaleFile: The source is gone.
+            NoSpace: They don't fit.
+        """
+        for gap in self.staged.gaps(Extent(0, self.staged.size)):
+            assert self.source is not None, "bytes that are not staged have a source"
+            buffer = memoryview(bytearray(gap.length))
+            await read_version(self._store, self.source, gap.start, buffer)
+            for still in self.staged.gaps(gap):  # not over what was written meanwhile
+                self.staged.fill(still.start, buffer[still.start - gap.start : still.end - gap.start])
+
+
+class Contents:
+    """All local contents by number: those of open files, and those that are acknowledged and on their way.
+
+    A content goes when no file holds it and ``is_wanted`` says that no intent does; ``forgotten`` hears of that.
+    """
+
+    def __init__(
+        self,
+        store: RangeStore,
+        area: StagingArea,
+        is_wanted: Callable[[int], bool],
+        inline: Callable[[int], Awaitable[bytes]],
+        forgotten: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._is_wanted = is_wanted
+        self._inline = inline
+        self._forgotten = forgotten
+        self._live: dict[int, Content] = {}
+        self._stored: dict[int, tuple[ContentRecord, ObjectVersion | None]] = {}
+        self.area = area
+
+    def new(self, size_bytes: int = 0, source: ObjectVersion | None = None) -> Content:
+        """Return a new content of which nothing is staged; ``source`` has its bytes, if it has any."""
+        content = Content(self._store, self.area.create(size_bytes), source)
+        self._live[content.number] = content
+        return content
+
+    def recover(self, record: ContentRecord, source: ObjectVersion | None) -> None:
+        """Know of a content that an earlier process left; it is opened when it is asked for."""
+        self._stored[record.number] = record, source
+
+    def live(self, number: int) -> Content | None:
+        """Return a content that is at hand."""
+        return self._live.get(number)
+
+    async def get(self, number: int) -> Content:
+        """Return a content.
+
+        Raises:
+            StaleFile: Its staged file is damaged or gone.
+        """
+        live = self._live.get(number)
+        if live is not None:
+            return live
+        record, source = self._stored[number]
+        inline = await self._inline(number) if record.inline is not None or not record.written else None
+        if number in self._live:  # somebody else was quicker
+            return self._live[number]
+        content = Content(self._store, self.area.restore(record, inline), source)
+        content.saved_changes = content.staged.changes
+        self._live[number] = content
+        self._stored.pop(number, None)
+        return content
+
+    def move_source(self, number: int, source: ObjectVersion) -> None:
+        """What a content lies over has another name or version by now."""
+        live = self._live.get(number)
+        if live is not None:
+            live.source = source
+        elif number in self._stored:
+            self._stored[number] = self._stored[number][0], source
+
+    def release(self, content: Content) -> None:
+        """An open file lets go of a content."""
+        content.holders -= 1
+        self.tidy(content.number)
+
+    def tidy(self, number: int) -> None:
+        """Free a content that nobody needs any more."""
+        live = self._live.get(number)
+        if self._is_wanted(number) or (live is not None and live.holders):
+            return
+        if live is not None:
+            del self._live[number]
+            live.staged.delete()
+        elif self._stored.pop(number, None) is not None:
+            self.area.discard(number)
+        self._forgotten(number)
