@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 
 import trio
 
@@ -10,7 +12,7 @@ from spacesfs.client.models import ObjectVersion
 from spacesfs.content.extents import Extent
 from spacesfs.content.reader import RangeStore, read_version
 from spacesfs.content.records import ContentRecord
-from spacesfs.content.staging import StagedFile, StagingArea
+from spacesfs.content.staging import StagedFile, StagedFileLost, StagingArea
 
 
 class Content:
@@ -116,8 +118,18 @@ class Contents:
         return content
 
     def recover(self, record: ContentRecord, source: ObjectVersion | None) -> None:
-        """Know of a content that an earlier process left; it is opened when it is asked for."""
+        """Know of a content that an earlier process left; a small one is read when it is asked for."""
         self._stored[record.number] = record, source
+        if record.inline is None:
+            with suppress(StagedFileLost):  # whoever asks for it hears of that
+                self._restore(record, source)
+
+    def _restore(self, record: ContentRecord, source: ObjectVersion | None) -> Content:
+        content = Content(self._store, self.area.restore(record), source)
+        content.saved_changes = content.staged.changes
+        self._live[record.number] = content
+        del self._stored[record.number]
+        return content
 
     def live(self, number: int) -> Content | None:
         """Return a content that is at hand."""
@@ -127,20 +139,17 @@ class Contents:
         """Return a content.
 
         Raises:
-            StaleFile: Its staged file is damaged or gone.
+            StagedFileLost: Its staged file is gone.
         """
         live = self._live.get(number)
         if live is not None:
             return live
         record, source = self._stored[number]
-        inline = await self._inline(number) if record.inline is not None or not record.written else None
+        if record.inline is not None:
+            record = replace(record, inline=await self._inline(number))
         if number in self._live:  # somebody else was quicker
             return self._live[number]
-        content = Content(self._store, self.area.restore(record, inline), source)
-        content.saved_changes = content.staged.changes
-        self._live[number] = content
-        self._stored.pop(number, None)
-        return content
+        return self._restore(record, source)
 
     def move_source(self, number: int, source: ObjectVersion) -> None:
         """What a content lies over has another name or version by now."""
@@ -163,6 +172,6 @@ class Contents:
         if live is not None:
             del self._live[number]
             live.staged.delete()
-        elif self._stored.pop(number, None) is not None:
-            self.area.discard(number)
+        else:
+            self._stored.pop(number, None)
         self._forgotten(number)

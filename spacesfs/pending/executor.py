@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from mimetypes import guess_type
 from typing import Protocol
 
 import trio
 
+from spacesfs.attributes import metadata_with
 from spacesfs.client.errors import NoSuchKey, PreconditionFailed, SpacesError
+from spacesfs.client.hashing import md5_hex
 from spacesfs.client.models import (
     Acl,
     CopyResult,
     DeleteFailure,
-    ListedObject,
     ListPage,
     ObjectInfo,
     ObjectProperties,
     ObjectVersion,
 )
-from spacesfs.content.file import FileStore
+from spacesfs.content.budget import ByteBudget
+from spacesfs.content.content import Content
+from spacesfs.content.extents import Extent
+from spacesfs.content.reader import RangeStore
+from spacesfs.content.upload import SINGLE_PUT_BYTES, UploadStore
 from spacesfs.errors import Conflict, StaleFile
-from spacesfs.pending.intents import Delete, Describe, Intent, Move, MoveTree, Publish, Put, RemoveMarker
-from spacesfs.tasks import open_team
+from spacesfs.pending.conditions import ConditionalPuts
+from spacesfs.pending.intents import Intent, Present
+from spacesfs.pending.ledger import Ledger
+from spacesfs.pending.removals import Removals
+from spacesfs.pending.uploads import Uploads
 
-_PARALLEL_COPIES = 16
-_TAKE_BACK_SECONDS = 10.0
+log = logging.getLogger(__name__)
+
+_ASIDE = ".spacesfs-aside"
 
 
-class ChangeStore(FileStore, Protocol):
+class ChangeStore(RangeStore, UploadStore, Protocol):
     """What is needed of a bucket here."""
 
     async def copy(
@@ -55,39 +66,107 @@ class ChangeStore(FileStore, Protocol):
     async def get_tags(self, key: str) -> str | None:
         """Return an object's tags, query-encoded."""
 
+    async def list_page(
+        self, prefix: str, *, delimiter: str | None = None, start_after: str | None = None, resume: str | None = None
+    ) -> ListPage:
+        """Return one page of a listing."""
+
     def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
         """Yield the pages of a listing."""
 
 
+class Surroundings(Protocol):
+    """The rest of the mount, as the executor needs it."""
+
+    def known(self, version: ObjectVersion) -> ObjectInfo | None:
+        """Return what is remembered of exactly this version."""
+
+    def is_held(self, intent: Intent) -> bool:
+        """Say whether a program still writes to the file, or reads what would go."""
+
+    def keep_readers(self, version: ObjectVersion) -> Awaitable[None]:
+        """Let those who read a version go on although it is about to be replaced."""
+
+    def confirmed(self, intent: Intent, info: ObjectInfo | None) -> None:
+        """The Space holds what an intent wanted."""
+
+    def step_aside(self, intent: Intent) -> str:
+        """Another host has the name: give ours one beside it, and return its key."""
+
+    def lost(self, intent: Intent, reason: str) -> None:
+        """Something acknowledged can't be done any more, through another host's doing; tell the user."""
+
+
 class Executor:
-    """Turns intents into requests; knows nothing of order or of who asked."""
+    """Turns intents into requests, and the Space's answers into what the ledger knows."""
 
-    def __init__(self, store: ChangeStore) -> None:
+    def __init__(  # noqa: PLR0917 - the parts it joins
+        self,
+        store: ChangeStore,
+        ledger: Ledger,
+        puts: ConditionalPuts,
+        uploads: Uploads,
+        budget: ByteBudget,
+        surroundings: Surroundings,
+    ) -> None:
         self._store = store
+        self._ledger = ledger
+        self._puts = puts
+        self._uploads = uploads
+        self._budget = budget
+        self._around = surroundings
+        self._removals = Removals(store, self._confirm, ledger.overtaken, surroundings.lost)
 
-    async def perform(self, intent: Intent) -> ObjectInfo | None:
-        """Make one change; return what the Space holds under its (new) key then, if that is an object.
+    def is_held(self, intent: Intent) -> bool:
+        """Say whether an intent has to wait for a program."""
+        return self._around.is_held(intent)
+
+    async def remove(self, intents: list[Intent]) -> None:
+        """Bring many keys to hold nothing; what another host has changed stays.
 
         Raises:
-            Conflict: Another host changed the object first.
+            Conflict: One of them was changed by another host.
+            SpacesError: Not all could be deleted.
+        """
+        await self._removals.remove(intents)
+
+    async def perform(self, intent: Intent) -> None:
+        """Bring one key to what it shall hold.
+
+        Raises:
+            Conflict: Another host changed the object first; ours has another name now, or can't be stored.
             SpacesError: The Space refuses or can't be reached.
         """
-        match intent:
-            case Publish():
-                return await self._publish(intent)
-            case Put():
-                return await self._put(intent)
-            case Describe(version, properties):
-                return await self._describe(version, properties)
-            case Move(info, target, replaces):
-                return await self._move(info, target, replaces)
-            case Delete(key, version):
-                await self._delete(key(), version())
-            case RemoveMarker(key):
-                await self._store.delete(key)
-            case MoveTree(source, target):
-                await self._move_tree(source, target)
-        return None
+        want = intent.want
+        if not isinstance(want, Present):
+            await self.remove([intent])
+            return
+        try:
+            info = await self._store_or_copy(intent, want)
+        except Conflict:
+            await self._give_way(intent, want)
+            raise
+        if info is not None:
+            self._confirm(intent, info)
+
+    def _confirm(self, intent: Intent, info: ObjectInfo | None) -> None:
+        version = ObjectVersion(info.key, info.etag, info.size) if info is not None else None
+        self._ledger.confirm(intent, version)
+        self._around.confirmed(intent, info)
+
+    async def untie(self, intent: Intent) -> None:
+        """Break a ring of renames: what this one needs is put aside."""
+        want = intent.want
+        assert isinstance(want, Present)
+        assert want.source is not None, "only a copy can be in a ring"
+        source = want.source
+        key = f"{intent.key}{_ASIDE}-{intent.order}"
+
+        async def copy() -> ObjectVersion:
+            result = await self._store.copy(source.key, key, source_etag=source.etag, acl=await self._acl(source))
+            return ObjectVersion(key, result.etag, source.size)
+
+        await self._ledger.put_aside(intent, key, copy)
 
     async def carried(self, info: ObjectInfo) -> ObjectProperties:
         """Return everything a rewrite of an object must send again; asks for what HEAD does not tell."""
@@ -95,112 +174,145 @@ class Executor:
         if properties.acl is None:
             properties = replace(properties, acl=await self._store.get_acl(info.key))
         if properties.tags is None:
-            properties = replace(properties, tags=await self._store.get_tags(info.key) or "")
+            tags = await self._store.get_tags(info.key) if info.tag_count else None
+            properties = replace(properties, tags=tags or "")
         return properties
 
-    async def _publish(self, publish: Publish) -> ObjectInfo | None:
-        properties = await publish.properties()
-        version = await publish.file.commit(publish.key, properties)
-        return _stored(version, properties) if version is not None else None
+    # --- an object made of local bytes
 
-    async def _put(self, put: Put) -> ObjectInfo:
+    async def _store_or_copy(self, intent: Intent, want: Present) -> ObjectInfo | None:
+        """Return what the key holds now; None when something else had to be done first."""
+        if want.content is None:
+            return await self._copy(intent, want)
+        content = await self._ledger.contents.get(want.content)
+        begun = self._uploads.of(content)
+        if begun is not None and begun.key != intent.key:
+            await self._finish_elsewhere(content, begun.key)
+            return None
+        properties = await self._properties(intent.key, want)
+        if intent.base is not None:
+            await self._around.keep_readers(intent.base)
+        if begun is None and content.staged.size <= SINGLE_PUT_BYTES:
+            return await self._put(intent, content, properties)
+        return await self._uploads.finish(intent, content, properties)
+
+    async def _put(self, intent: Intent, content: Content, properties: ObjectProperties) -> ObjectInfo:
+        staged = content.staged
+        async with self._budget.reserve(staged.size):
+            while len(body := await content.read_all(Extent(0, staged.size))) != staged.size:
+                pass  # it grew or shrank while the rest was fetched
+            token = staged.begin_sending()  # no await since the last byte was read
+            try:
+                etag = await md5_hex(body)
+                await self._ledger.note_attempt(intent.key, etag)
+                expected = intent.base.etag if intent.base is not None else None
+                ours = {*self._attempts(intent.key), etag}
+                await self._puts.put(intent.key, body, properties, expected, ours)
+            except BaseException:
+                staged.not_sent(token)
+                raise
+            version = ObjectVersion(intent.key, etag, len(body))
+            content.source = version
+            staged.sent(token)
+        return stored_info(version, properties)
+
+    async def _finish_elsewhere(self, content: Content, key: str) -> None:
+        """A file was renamed while its parts went up under its old name: there it is completed, then it can be copied."""
+        old = self._ledger.overlay.get(key)
+        base = old.base if old is not None else None
+        version = await self._uploads.finish_at(key, content, base, self._attempts(key))
+        if old is not None:
+            self._ledger.rebase(key, version)
+        self._ledger.stored(content, version)
+
+    # --- an object made of another
+
+    async def _copy(self, intent: Intent, want: Present) -> ObjectInfo | None:
+        source, key = want.source, intent.key
+        assert source is not None, "an object without local bytes is a copy"
         try:
-            etag = await self._store.put(put.key, put.body, put.properties, if_none_match=put.is_new)
-        except PreconditionFailed as error:
-            raise Conflict from error
-        return _stored(ObjectVersion(put.key, etag, len(put.body)), put.properties)
+            if source.key == key:
+                properties = await self._properties(key, want)
+                result = await self._store.copy(key, key, source_etag=source.etag, replace=properties)
+            else:
+                properties, result = await self._copy_from(intent, want, source)
+        except (PreconditionFailed, NoSuchKey, StaleFile):
+            self._ledger.overtaken(intent)
+            self._around.lost(intent, f"{source.key} was changed or removed by another host")
+            return None
+        version = ObjectVersion(key, result.etag, source.size)
+        return replace(stored_info(version, properties), last_modified_ns=result.last_modified_ns)
 
-    async def _describe(self, version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:
-        result = await self._store.copy(version.key, version.key, source_etag=version.etag, replace=properties)
-        return replace(_stored(version, properties), etag=result.etag, last_modified_ns=result.last_modified_ns)
+    async def _copy_from(
+        self, intent: Intent, want: Present, source: ObjectVersion
+    ) -> tuple[ObjectProperties, CopyResult]:
+        key, base = intent.key, intent.base
+        await self._puts.check(key, base.etag if base is not None else None, {*intent.attempts, source.etag})
+        if base is not None:
+            await self._around.keep_readers(base)
+        await self._ledger.note_attempt(key, source.etag)
+        if want.attributes is not None or want.properties is not None:
+            properties = await self._properties(key, want)
+            return properties, await self._store.copy(source.key, key, source_etag=source.etag, replace=properties)
+        info = self._around.known(source) or await self._store.head(source.key)
+        if info.etag != source.etag:
+            raise StaleFile
+        acl = info.properties.acl or await self._store.get_acl(source.key)
+        result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
+        return replace(info.properties, acl=acl), result
 
-    async def _move(self, info: ObjectInfo, target: str, replaces: ObjectVersion | None) -> ObjectInfo:
-        await self._check(target, replaces)
-        acl = info.properties.acl or await self._store.get_acl(info.key)
-        try:
-            result = await self._store.copy(info.key, target, source_etag=info.etag, acl=acl)
-        except PreconditionFailed as error:
-            raise StaleFile from error
-        if result.etag != info.etag:
-            raise Conflict
-        with suppress(Conflict):  # another host wrote there meanwhile: that stays under the old name
-            await self._delete(info.key, ObjectVersion(info.key, info.etag, info.size))
-        properties = replace(info.properties, acl=acl)
-        return replace(info, key=target, properties=properties, last_modified_ns=result.last_modified_ns)
+    # --- what an object carries
 
-    async def _delete(self, key: str, version: ObjectVersion | None) -> None:
-        if version is None:
+    async def _properties(self, key: str, want: Present) -> ObjectProperties:
+        carried = want.properties
+        if carried is None:
+            carried = await self._carried_by(want)
+        if carried.content_type is None:
+            carried = replace(carried, content_type=guess_type(key)[0])
+        if want.attributes is None:
+            return carried
+        return replace(carried, metadata=metadata_with(want.attributes, carried.metadata))
+
+    async def _carried_by(self, want: Present) -> ObjectProperties:
+        """Return what the source carries; nothing of a source that is gone, if only its properties were wanted."""
+        source = want.source
+        assert source is not None, "properties are given or carried"
+        info = self._around.known(source)
+        if info is None:
+            with suppress(NoSuchKey):
+                info = await self._store.head(source.key)
+        if info is not None and info.etag == source.etag:
+            return await self.carried(info)
+        if want.content is None:
+            raise StaleFile
+        return ObjectProperties()
+
+    async def _acl(self, version: ObjectVersion) -> Acl:
+        info = self._around.known(version)
+        return (info.properties.acl if info is not None else None) or await self._store.get_acl(version.key)
+
+    def _attempts(self, key: str) -> tuple[str, ...]:
+        intent = self._ledger.overlay.get(key)
+        return intent.attempts if intent is not None else ()
+
+    # --- another host was first
+
+    async def _give_way(self, intent: Intent, want: Present) -> None:
+        """Another host has the name. A directory is a directory; a file goes beside, if all its bytes can be had."""
+        if intent.key.endswith("/"):
+            self._ledger.overtaken(intent)
             return
-        try:
-            now = await self._store.head(key)
-        except NoSuchKey:
-            return
-        if now.etag != version.etag:
-            raise Conflict
-        await self._store.delete(key)
-
-    async def _exists(self, key: str) -> bool:
-        with suppress(NoSuchKey):
-            await self._store.head(key)
-            return True
-        return False
-
-    async def _check(self, key: str, expected: ObjectVersion | None) -> None:
-        """Look whether a key holds what is expected; nothing at all always will do."""
-        with suppress(NoSuchKey):
-            now = await self._store.head(key)
-            if expected is None or now.etag != expected.etag:
-                raise Conflict
-
-    async def _move_tree(self, source: str, target: str) -> None:
-        """Copy everything, then delete everything: a failure in between leaves the source whole.
-
-        What another host changes or adds meanwhile stays under the old name.
-        """
-        copied: dict[str, str] = {}
-        had_marker = await self._exists(target)
-        try:
-            async with aclosing(self._store.list(source)) as pages:
-                async for page in pages:
-                    await self._copy_page(page, source, target, copied)
-        except BaseException:
-            copies = (target + key.removeprefix(source) for key in copied)
-            await self._take_back([key for key in copies if key != target or not had_marker])
-            raise
-        unchanged: list[str] = []
-        async with aclosing(self._store.list(source)) as pages:
-            async for page in pages:
-                unchanged.extend(listed.key for listed in page.objects if copied.get(listed.key) == listed.etag)
-        failures = await self._store.delete_many(unchanged)
-        if failures:
-            message = f"{len(failures)} of {len(copied)} objects could not be deleted after the copy: {failures[0].key}"
-            raise SpacesError(message, code=failures[0].code, key=failures[0].key)
-
-    async def _copy_page(self, page: ListPage, source: str, target: str, copied: dict[str, str]) -> None:
-        limit = trio.CapacityLimiter(_PARALLEL_COPIES)
-
-        async def copy(listed: ListedObject) -> None:
-            async with limit:
-                await self._copy_listed(listed, target + listed.key.removeprefix(source))
-            copied[listed.key] = listed.etag
-
-        async with open_team() as team:
-            for listed in page.objects:
-                team.start_soon(copy, listed)
-
-    async def _take_back(self, keys: list[str]) -> None:
-        """Remove the copies of a move that failed, as far as that can be done in short time."""
-        with trio.move_on_after(_TAKE_BACK_SECONDS, shield=True), suppress(SpacesError):
-            await self._store.delete_many(keys)
-
-    async def _copy_listed(self, listed: ListedObject, key: str) -> None:
-        acl = await self._store.get_acl(listed.key)
-        result = await self._store.copy(listed.key, key, source_etag=listed.etag, acl=acl)
-        if result.etag != listed.etag:
-            raise Conflict
+        if want.content is not None:
+            content = await self._ledger.contents.get(want.content)
+            try:
+                await content.fill_gaps()
+            except (StaleFile, SpacesError) as error:
+                raise Conflict("another host changed the file, and the bytes not written here are gone") from error
+            content.source = None
+        self._ledger.put_beside(intent, self._around.step_aside(intent))
 
 
-def _stored(version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:
+def stored_info(version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:
     """Describe an object just stored; the reply to a PUT tells no time, which 0 stands for."""
     known = replace(properties, acl=properties.acl or "private", tags=properties.tags or "")
     return ObjectInfo(version.key, version.size, version.etag, 0, known)

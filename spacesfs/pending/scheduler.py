@@ -10,9 +10,9 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -72,15 +72,22 @@ class _Slots:
     used: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """The loop while it runs: who carries out, and the nursery that owns the attempts."""
+
+    performer: Performer
+    team: trio.Nursery
+
+
 class Scheduler:
     """Sees intents into the Space.
 
     Invariant: a key, and a directory of the same name, have at most one change in flight.
     """
 
-    def __init__(self, overlay: Overlay, performer: Performer, grace_seconds: float) -> None:
+    def __init__(self, overlay: Overlay, grace_seconds: float) -> None:
         self._overlay = overlay
-        self._performer = performer
         self._grace_seconds = grace_seconds
         self._work: dict[str, _Work] = {}
         self._queue: list[tuple[float, str]] = []
@@ -185,12 +192,13 @@ class Scheduler:
 
     # --- the loop
 
-    async def run(self) -> None:
+    async def run(self, performer: Performer) -> None:
         """Carry out what is due; never returns."""
         async with open_team() as team:
+            loop = _Loop(performer, team)
             while True:
                 self._wake = trio.Event()
-                self._start_due(team)
+                self._start_due(loop)
                 with trio.move_on_at(self._next_due()):
                     await self._wake.wait()
 
@@ -201,12 +209,12 @@ class Scheduler:
     def _has_slot(self) -> bool:
         return self._small.used < self._small.limit
 
-    def _start_due(self, team: trio.Nursery) -> None:
+    def _start_due(self, loop: _Loop) -> None:
         now = trio.current_time()
         while self._queue and self._queue[0][0] <= now and self._has_slot():
             due, key = heapq.heappop(self._queue)
             work, intent = self._work.get(key), self._overlay.get(key)
-            if work is None or intent is None or work.due != due or not self._may_start(intent, work):
+            if work is None or intent is None or work.due != due or not self._may_start(loop, intent, work):
                 continue
             if isinstance(intent.want, Absent) and intent.base is not None:
                 self._gather(key, work, now)
@@ -215,10 +223,10 @@ class Scheduler:
             if slots.used >= slots.limit:
                 self._put_off.append(key)
                 continue
-            team.start_soon(self._run, self._begin([intent], slots), slots)
+            loop.team.start_soon(self._run, loop.performer, self._begin([intent], slots), slots)
         if self._removals and (self._removals_due <= now or len(self._removals) >= MAX_REMOVALS):
-            self._start_removals(team)
-        self._untie(team)
+            self._start_removals(loop)
+        self._untie(loop)
 
     def _gather(self, key: str, work: _Work, now: float) -> None:
         """Let a removal wait for others until they cease to come."""
@@ -228,26 +236,26 @@ class Scheduler:
         quiet = now if work.is_hurried else now + self._grace_seconds
         self._removals_due = min(quiet, self._removals_latest)
 
-    def _start_removals(self, team: trio.Nursery) -> None:
+    def _start_removals(self, loop: _Loop) -> None:
         batch: list[Intent] = []
         while self._removals and len(batch) < MAX_REMOVALS:
             key = next(iter(self._removals))
             del self._removals[key]
             work, intent = self._work.get(key), self._overlay.get(key)
-            if work is None or intent is None or not self._may_start(intent, work):
+            if work is None or intent is None or not self._may_start(loop, intent, work):
                 continue
             if isinstance(intent.want, Absent):
                 batch.append(intent)
             else:
                 self._enqueue(key, work)
         if batch:
-            team.start_soon(self._run, self._begin(batch, self._small), self._small)
+            loop.team.start_soon(self._run, loop.performer, self._begin(batch, self._small), self._small)
 
-    def _may_start(self, intent: Intent, work: _Work) -> bool:
+    def _may_start(self, loop: _Loop, intent: Intent, work: _Work) -> bool:
         """Say whether nothing stands in an intent's way; else see that it is looked at again when that is gone."""
         blocker = self._blocker(intent)
         if blocker is None:
-            return work.is_hurried or not self._performer.is_held(intent)
+            return work.is_hurried or not loop.performer.is_held(intent)
         self._blocked.setdefault(_chain(blocker), set()).add(intent.key)
         if self._is_ring(intent.key, blocker):
             self._rings.append(intent)
@@ -295,14 +303,15 @@ class Scheduler:
             at = self._blocker(intent) if intent is not None else None
         return at == key and _chain(key) not in self._busy
 
-    def _untie(self, team: trio.Nursery) -> None:
-        """Break each ring at an intent that copies: that object can be put aside."""
+    def _untie(self, loop: _Loop) -> None:
+        """Break a ring at an intent that copies: that object can be put aside."""
         rings, self._rings = self._rings, []
         for intent in rings:
             want = intent.want
             is_copy = isinstance(want, Present) and want.source is not None and want.source.key != intent.key
             if is_copy and _chain(intent.key) not in self._busy:
-                team.start_soon(self._run, self._begin([intent], self._small), self._small, self._performer.untie)
+                started = self._begin([intent], self._small)
+                loop.team.start_soon(self._attempt, loop.performer.untie(intent), started, self._small)
                 return
 
     def _begin(self, intents: list[Intent], slots: _Slots) -> list[Intent]:
@@ -313,16 +322,13 @@ class Scheduler:
                 self._busy_contents[intent.want.content] = intent.key
         return intents
 
-    async def _run(
-        self, intents: list[Intent], slots: _Slots, perform: Callable[[Intent], Awaitable[None]] | None = None
-    ) -> None:
+    async def _run(self, performer: Performer, intents: list[Intent], slots: _Slots) -> None:
+        is_removal = isinstance(intents[0].want, Absent) and intents[0].base is not None
+        await self._attempt(performer.remove(intents) if is_removal else performer.perform(intents[0]), intents, slots)
+
+    async def _attempt(self, attempt: Coroutine[Any, Any, None], intents: list[Intent], slots: _Slots) -> None:
         try:
-            if perform is not None:
-                await perform(intents[0])
-            elif isinstance(intents[0].want, Absent) and intents[0].base is not None:
-                await self._performer.remove(intents)
-            else:
-                await self._performer.perform(intents[0])
+            await attempt
         except Exception as error:  # noqa: BLE001 - whatever it is, the change is kept, shown, and tried again
             for intent in intents:
                 self._note_failure(intent.key, error)

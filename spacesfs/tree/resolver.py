@@ -8,6 +8,7 @@ from typing import Protocol
 
 import trio
 
+from spacesfs.attributes import Attributes
 from spacesfs.client.models import ListedObject, ObjectVersion
 from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
@@ -16,20 +17,43 @@ from spacesfs.tree.names import check_key
 from spacesfs.tree.view import Found, View
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What this mount has acknowledged of a name: what is there, or None for nothing.
+
+    ``asks_space`` is set where a directory is there for what is below it, and the Space knows more of it, if anything.
+    """
+
+    found: Found | None
+    asks_space: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToldNames:
+    """What this mount has acknowledged of a directory's names."""
+
+    shown: frozenset[str]
+    hidden_files: frozenset[str]
+    hidden_directories: frozenset[str]
+
+
 class Local(Protocol):
     """What this mount has that the Space does not show (yet)."""
 
     def is_ahead(self, inode: Inode) -> bool:
-        """Say whether an inode has content here that is not in the Space, so that the Space's word does not count."""
+        """Say whether an inode has something here that is not in the Space, so that the Space's word does not count."""
 
     def is_open(self, inode: Inode) -> bool:
         """Say whether an inode has handles."""
 
-    def is_doomed(self, key: str) -> bool:
-        """Say whether a key was unlinked here and only waits for its last handle."""
-
     def version_of(self, inode: Inode) -> ObjectVersion | None:
         """Return the version that an inode stands for."""
+
+    def told(self, prefix: str, name: str) -> Told | None:
+        """Return what is acknowledged of a name in a directory; None if the Space's word counts."""
+
+    def told_names(self, prefix: str) -> ToldNames:
+        """Return what is acknowledged of the names in a directory."""
 
 
 @dataclass(slots=True)
@@ -60,19 +84,43 @@ class Resolver:
             raise NotDirectory
         while True:
             inode = self._table.child(directory, name)
-            if inode is not None and self._local.is_ahead(inode):
+            if inode is not None and self._knows_better(inode):
                 return inode
             before = self._local.version_of(inode) if inode is not None else None
             prefix = directory.key
-            key = check_key(prefix + name)
-            found = await self._view.find(prefix, name)
+            check_key(prefix + name)
+            found = await self._look(prefix, name)
             now = self._table.child(directory, name)
             if now is inode and (now is None or self._local.version_of(now) == before) and directory.key == prefix:
                 break  # else it changed here while the Space was asked, and the answer is older
-        if found is not None and not (found.version is not None and self._local.is_doomed(key)):
+        if found is not None:
             return self.bind(directory, name, found)
         self._table.displace(directory, name)
         return None
+
+    async def _look(self, prefix: str, name: str) -> Found | None:
+        told = self._local.told(prefix, name)
+        if told is None or told.asks_space:
+            found = await self._view.find(prefix, name)
+            return found if told is None or (found is not None and found.version is None) else told.found
+        if told.found is None or told.found.is_described:
+            return told.found
+        return await self._view.describe_found(told.found)
+
+    def made(self, directory: Inode, name: str, attributes: Attributes) -> Inode:
+        """Return the inode of a name that was just made; somebody may have looked it up before the maker."""
+        inode = self._table.child(directory, name)
+        if inode is None or inode.attributes.kind != attributes.kind:
+            inode = self._table.add(directory, name, attributes)
+        return inode
+
+    def is_ahead(self, inode: Inode) -> bool:
+        """Say whether an inode has something here that is not in the Space."""
+        return self._local.is_ahead(inode)
+
+    def _knows_better(self, inode: Inode) -> bool:
+        """Say whether an inode is as it should be, whatever the Space says."""
+        return self._local.is_ahead(inode) and inode.is_kind_known
 
     async def get(self, directory: Inode, name: str) -> Inode:
         """Return the inode of a name.
@@ -109,12 +157,12 @@ class Resolver:
 
     def entries(self, directory: Inode, listing: Listing, asked_at: float) -> list[Entry]:
         """Return a snapshot of a directory, in the order of names; ``asked_at`` is when the listing was asked for."""
-        prefix = directory.key
-        doomed = {name for name in listing.objects if self._local.is_doomed(prefix + name)}
-        entries = {
-            name: Entry(name, listed, asked_at) for name, listed in listing.objects.items() if name not in doomed
-        }
-        entries.update((name, Entry(name, None, asked_at)) for name in listing.directories)
+        told = self._local.told_names(directory.key)
+        entries = {name: Entry(name, listed, asked_at) for name, listed in listing.objects.items()}
+        for name in told.hidden_files:
+            entries.pop(name, None)
+        entries.update((name, Entry(name, None, asked_at)) for name in listing.directories - told.hidden_directories)
+        entries.update((name, Entry(name, None, asked_at, is_local=True)) for name in told.shown)
         for name, child in directory.children.items():
             if self._local.is_ahead(child):
                 entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
@@ -125,18 +173,19 @@ class Resolver:
         inode = self._table.child(directory, entry.name)
         if inode is not None and (self._local.is_ahead(inode) or inode.validated_at > entry.asked_at):
             return inode  # known better than by the listing
-        if entry.is_local:
+        told = self._local.told(directory.key, entry.name)
+        if told is not None and not told.asks_space:
+            return self.bind(directory, entry.name, told.found) if told.found is not None else None
+        if entry.is_local and told is None:
             return inode
         if entry.listed is not None:
-            if self._local.is_doomed(entry.listed.key):
-                return None
             return self.bind(directory, entry.name, self._view.glance_at_file(entry.listed))
         return self.bind(directory, entry.name, self._view.glance_at_directory(f"{directory.key}{entry.name}/"))
 
     def bind(self, directory: Inode, name: str, found: Found) -> Inode:
         """Return the inode for what was found behind a name; a new one if that is another thing than before."""
         inode = self._table.child(directory, name)
-        if inode is not None and self._local.is_ahead(inode):
+        if inode is not None and self._knows_better(inode):
             return inode
         if inode is None or not self._is_same(inode, found):
             inode = self._table.add(directory, name, found.attributes)
