@@ -24,18 +24,18 @@ import trio
 
 from spacesfs.errors import FsError, MountError, NoSpace
 from spacesfs.pending.changes import Change, Rows, SaveFact
-from spacesfs.pending.reserve import Reserve, free_bytes
+from spacesfs.pending.reserve import FULL_BYTES, Reserve, free_bytes
 from spacesfs.pending.schema import FILE_NAME, Recovered, open_journal, primary_code, reopen, roll_back
 from spacesfs.pending.statedir import Identity
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 5.0  # until rows that failed are tried again when nothing else comes
-_FULL_BYTES = 256 << 10  # with less than this left an I/O error means a full disk
 _NUMBERS_AHEAD = 1 << 16  # contents' numbers that one row lays claim to
 _TRANSACTIONS_TO_TIDY = 256
 _FREE_PAGES = 4096  # 16 MiB that the file may hold unused
 _PAGES_A_TIME = 1024  # given back at once: some milliseconds
+_FULL = "The journal's disk is full."
 _NEXT_NUMBER = ".next-number"
 _IDENTITY = ".identity"
 
@@ -122,13 +122,17 @@ class Journal:
         Raises:
             MountError: It can't be opened, is of a newer schema or of another Space.
         """
+        try:
+            reserve = Reserve(folder)
+        except OSError as error:
+            raise MountError(f"can't open the journal in {folder}: {error.strerror}") from error
         connection, recovered = open_journal(folder)
         spoken = f"{identity.endpoint} {identity.bucket}:{identity.prefix}"
         found = recovered.facts.pop(_IDENTITY, None)
         if found not in (None, spoken):
             connection.close()
             raise MountError(f"the journal in {folder} belongs to {found}, not to {spoken}")
-        writer = _Writer(folder, connection)
+        writer = _Writer(folder, connection, reserve)
         journal = cls(writer, recovered)
         writer.start()
         if found is None:
@@ -199,15 +203,15 @@ class Journal:
 class _Writer:
     """The thread: takes what waits, writes it in one transaction, wakes those who wait."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, reserve: Reserve) -> None:
         self.requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._folder = folder
         self._connection: sqlite3.Connection | None = connection
-        self._reserve = Reserve(folder)
+        self._reserve = reserve
         self._held: list[Rows] = []  # failed; no two touch the same row
         self._in_hand = 0
         self._transactions = self._commits = self._rows = 0
-        self._degraded: str | None = None
+        self._failure: Exception | None = None  # while rows are held
 
     def start(self) -> None:
         """Begin. The thread doesn't keep a process alive that never closes the journal, as after a crash."""
@@ -220,7 +224,8 @@ class _Writer:
             with suppress(OSError):
                 size += os.stat(self._folder / f"{FILE_NAME}{suffix}").st_size
         waiting = self.requests.qsize() + self._in_hand + sum(map(len, tuple(self._held)))
-        return JournalStatistics(self._transactions, self._commits, self._rows, size, waiting, self._degraded)
+        degraded = str(self._failure) if self._failure is not None else None
+        return JournalStatistics(self._transactions, self._commits, self._rows, size, waiting, degraded)
 
     def _run(self) -> None:
         closing: _Closing | None = None
@@ -281,7 +286,9 @@ class _Writer:
     def _write(self, pairs: list[tuple[Rows, _Waiter | None]]) -> list[_Waiter]:
         """Write rows of calls after those held, and return who waited; an outcome is set for each."""
         batches = [rows for rows, _ in pairs]
-        error = self._transact(_fold([*self._held, *batches]), len(batches))
+        error: Exception | None = NoSpace(_FULL)
+        if self._reserve.hold():
+            error = self._transact(_fold([*self._held, *batches]), len(batches))
         failed: list[Rows] = []
         if error is None:
             self._held = []
@@ -306,11 +313,21 @@ class _Writer:
         for rows in batches:
             _join(groups, rows)
         small = [group for group in groups if not group.rows.inline_bytes]
-        calls = sum(len(group.members) for group in small)
-        if small and self._transact(_fold([group.rows for group in small]), calls) is None:
-            groups = [group for group in groups if group.rows.inline_bytes]
+        written = self._write_groups(small)
+        groups = [group for group in groups if id(group) not in written]
         self._held = [group.rows for group in groups]
         return [rows for group in groups for rows in group.members]
+
+    def _write_groups(self, groups: list[_Group]) -> set[int]:
+        """Write groups, together or else as many of the smallest as there is room for; return the ids of those."""
+        if not groups or self._transact(_fold([group.rows for group in groups]), _calls(groups)) is None:
+            return set(map(id, groups))
+        written: set[int] = set()
+        for group in sorted(groups, key=lambda group: len(group.rows)):
+            if len(groups) == 1 or self._transact(group.rows, _calls([group])) is not None:
+                break
+            written.add(id(group))
+        return written
 
     def _hold(self, batches: list[Rows]) -> None:
         self._held = [_fold([*self._held, *batches])]
@@ -336,15 +353,13 @@ class _Writer:
         if isinstance(error, OSError):
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         elif primary_code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-            is_full = free_bytes(self._folder) < _FULL_BYTES  # SQLite says this of fsync and of its shared memory
+            is_full = free_bytes(self._folder) < FULL_BYTES  # SQLite says this of fsync and of its shared memory
         if self._connection is not None:
             roll_back(self._connection)
             if not is_full or self._connection.in_transaction:
                 self._connection.close()
                 self._connection = None
-        failure = (
-            NoSpace("The journal's disk is full.") if is_full else FsError(f"The journal can't be written: {error}")
-        )
+        failure = NoSpace(_FULL) if is_full else FsError(f"The journal can't be written: {error}")
         failure.__cause__ = error
         return failure
 
@@ -374,18 +389,16 @@ class _Writer:
 
     def _note(self, error: Exception | None) -> None:
         """Say once that rows can't be written, and once that they can again."""
-        told = str(error) if error is not None else None
-        if told and told != self._degraded:
-            log.warning("%s What was asked for is kept in memory and tried again.", told)
-        elif self._degraded and told is None:
+        if error is not None and str(error) != str(self._failure):
+            log.warning("%s What was asked for is kept in memory and tried again.", error)
+        elif self._failure is not None and error is None:
             log.info("the journal is written again")
-        self._degraded = told
+        self._failure = error
 
     def _tidy(self) -> None:
         """Keep the reserve, and give unused pages of the file back, a few at a time."""
         if self._held or self._connection is None:
             return
-        self._reserve.remake()
         if self._transactions % _TRANSACTIONS_TO_TIDY or not self.requests.empty():
             return
         with suppress(sqlite3.Error):
@@ -394,8 +407,7 @@ class _Writer:
                 self._connection.execute(f"PRAGMA incremental_vacuum({_PAGES_A_TIME})").fetchall()
 
     def _finish(self, closing: _Closing) -> None:
-        if self._held:
-            closing.waiter.error = FsError(self._degraded or "The journal could not be written.")
+        closing.waiter.error = self._failure
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()  # with a checkpoint
@@ -409,6 +421,10 @@ class _Group:
     rows: Rows
     members: list[Rows]
     touched: set[str | int]
+
+
+def _calls(groups: list[_Group]) -> int:
+    return sum(len(group.members) for group in groups)
 
 
 def _join(groups: list[_Group], rows: Rows) -> None:

@@ -149,7 +149,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # what SQLite adds has the same mode
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts before the first table only
+        if path.stat().st_size == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts before the first table only, but writes
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_IN_LOG}")
@@ -186,9 +187,12 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
         connection.execute("COMMIT")
-    except BaseException:
+    except sqlite3.Error as error:
         roll_back(connection)
-        raise
+        if version == 0 or primary_code(error) == sqlite3.SQLITE_CORRUPT:
+            raise
+        told = f"can't migrate the journal {path} from schema version {version} to {len(_STEPS)}: {error}"
+        raise MountError(told) from error
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
