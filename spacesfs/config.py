@@ -33,8 +33,13 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 
 
 class Durability(StrEnum):
-    """What an acknowledged close, fsync, rename or unlink means."""
+    """What an acknowledged close, fsync, rename or unlink means.
 
+    Safe in the journal on this host's stable storage; as that, but fsync means the Space; always the Space.
+    """
+
+    JOURNAL = "journal"
+    FSYNC = "fsync"
     SPACE = "space"
 
 
@@ -232,20 +237,25 @@ class Options(BaseSettings):
     )
     read_only: bool = Field(default=False, description="Refuse every change.")
     durability: Durability = Field(
-        default=Durability.SPACE, description="What an acknowledged change means: it is in the Space."
+        default=Durability.JOURNAL,
+        description="What an acknowledged change means: safe in the journal here; there, and after fsync in the Space; "
+        "always in the Space.",
+    )
+    grace: Annotated[Seconds, Field(ge=0)] = Field(
+        default=1.0, description="How long a change waits at most for later ones that spare it a request."
     )
     uid: Id = Field(default_factory=os.getuid, description="Owner of files that name none.")
     gid: Id = Field(default_factory=os.getgid, description="Group of files that name none.")
     file_mode: Mode = Field(default=0o644, description="Permissions of files that name none, in octal.")
     dir_mode: Mode = Field(default=0o755, description="Permissions of directories that name none, in octal.")
     allow_other: bool = Field(default=False, description="Let other users of this host use the mount.")
-    cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where files are while they are changed.")
+    cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where contents are kept for later.")
     cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(
-        default=10 * GIB, description="Most disk space to use there; the largest file that can be written."
+        default=10 * GIB, description="Most disk space to use, there and for changes that are not in the Space yet."
     )
     state_dir: Folder = Field(
         default_factory=default_state_dir,
-        description="Where the mount keeps state, such as the log on a host without a system log.",
+        description="Where the journal is: what is acknowledged and not in the Space yet.",
     )
     memory: Annotated[Size, _at_least(16 * MIB)] = Field(
         default=128 * MIB, description="Most memory to use for contents."

@@ -140,8 +140,9 @@ class Surroundings:
             if opened is not None:
                 opened.error = Conflict()
         self._view.doubt(directory_key)  # what is known of theirs is old; the next look-up asks
-        self._notice(f"{intent.key} was changed by another host; what was written here is kept as {directory_key}{beside}")
-        return directory_key + beside
+        ours = directory_key + beside
+        self._notice(f"{intent.key} was changed by another host; what was written here is kept as {ours}")
+        return ours
 
     def lost(self, intent: Intent, reason: str) -> None:
         """Something acknowledged can't be done any more, through another host's doing; tell the user."""

@@ -15,7 +15,7 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ListPage, ObjectProperties, ObjectVersion
 from spacesfs.errors import Conflict, Exists, FsError, InvalidCall, IsDirectory, NotDirectory, NotEmpty, StaleFile
 from spacesfs.openfiles import OpenFiles
-from spacesfs.pending.intents import Present
+from spacesfs.pending.intents import Intent, Present
 from spacesfs.pending.ledger import Ledger, Move
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, segment_of
@@ -174,7 +174,7 @@ class Namespace:
 
     # --- renaming
 
-    async def rename(  # noqa: PLR0917 - the call has as many
+    async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, thread: int = 0, *, may_replace: bool
     ) -> None:
         """Give a file or directory another name; a file or an empty directory there is replaced, if that is allowed."""
@@ -227,9 +227,8 @@ class Namespace:
         objects = await self._objects_below(old_prefix)
         # No await from here until all is decided.
         moves = [Move(key, "", version.size, version, None) for key, version in objects.items()]
-        for intent in self._overlay.below(old_prefix):
-            if isinstance(intent.want, Present):
-                moves.append(Move(intent.key, "", intent.want.size, None, None))
+        intents = [intent for intent in self._overlay.below(old_prefix) if isinstance(intent.want, Present)]
+        moves += [Move(intent.key, "", _size(intent), None, None) for intent in intents]
         moves = [replace(move, new_key=check_key(new_prefix + move.key.removeprefix(old_prefix))) for move in moves]
         moves = [replace(move, replaces=replaces) if move.new_key == new_prefix else move for move in moves]
         moved = {move.key for move in moves}
@@ -259,6 +258,10 @@ class Namespace:
 def _at(version: ObjectVersion | None, key: str) -> ObjectVersion | None:
     """Return a version if it is that of a key, and not of the key that its file had before."""
     return version if version is not None and version.key == key else None
+
+
+def _size(intent: Intent) -> int:
+    return intent.want.size if isinstance(intent.want, Present) else 0
 
 
 def _directories(keys: Iterable[str], prefix: str) -> set[str]:

@@ -54,7 +54,8 @@ class Handle:
 class OpenFiles:
     """All files with handles.
 
-    FLUSH makes the bytes so far safe, and so does the last RELEASE with what came after it; then they may go to the Space.
+    FLUSH makes the bytes so far safe, and so does the last RELEASE with what came after it; then they may go to the
+    Space.
     """
 
     def __init__(self, content: FileFactory, table: InodeTable, ledger: Ledger, *, sends_on_fsync: bool) -> None:

@@ -115,7 +115,7 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return self._entry(await self._fs.setattr(inode, change, fh))
+        return self._entry(await self._fs.setattr(inode, change, fh, ctx.pid))
 
     @_handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -211,21 +211,23 @@ class Operations(pyfuse3.Operations):
         if flags & ~pyfuse3.RENAME_NOREPLACE:
             raise InvalidCall
         may_replace = not flags & pyfuse3.RENAME_NOREPLACE
-        await self._fs.names.rename(parent_inode_old, name_old, parent_inode_new, name_new, may_replace=may_replace)
+        await self._fs.names.rename(
+            parent_inode_old, name_old, parent_inode_new, name_new, ctx.pid, may_replace=may_replace
+        )
 
     # --- the content of files
 
     @_handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """Open a file."""
-        return _file_info(await self._fs.open(inode, flags))
+        return _file_info(await self._fs.open(inode, flags, ctx.pid))
 
     @_handler
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         """Make and open a file."""
-        handle, inode = await self._fs.create(parent_inode, name, mode, flags, Caller(ctx.uid, ctx.gid))
+        handle, inode = await self._fs.create(parent_inode, name, mode, flags, Caller(ctx.uid, ctx.gid, ctx.pid))
         return _file_info(handle), self._entry(inode)
 
     @_handler

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,22 +15,15 @@ import pyfuse3
 import trio
 
 from spacesfs import __version__
-from spacesfs.attributes import AttributeDefaults, attributes_of
-from spacesfs.cache.pages import PageCache
+from spacesfs.assembly import MountOptions, Parts, assemble
+from spacesfs.attributes import AttributeDefaults
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.endpoint import EndpointError
 from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
 from spacesfs.client.transport import ClientOptions
 from spacesfs.client.wire.stock import proxy_for
-from spacesfs.config import MountConfig
-from spacesfs.content.budget import ByteBudget
-from spacesfs.content.file import FileFactory
-from spacesfs.content.readahead import ReadAheadOptions
-from spacesfs.content.reader import PageReader, Spawn
-from spacesfs.content.staging import StagingArea
-from spacesfs.content.upload import Uploader
+from spacesfs.config import Durability, MountConfig
 from spacesfs.errors import FsError, LeftBehind, MountError
-from spacesfs.filesystem import FileSystem, note_confirmed
 from spacesfs.fuse.access import find_key, first_key, locate
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
@@ -39,18 +33,14 @@ from spacesfs.fuse.process import prepare_process
 from spacesfs.fuse.sockets import control_socket_path
 from spacesfs.fuse.systemd import notify
 from spacesfs.metrics import RequestCounter
-from spacesfs.openfiles import OpenFiles
-from spacesfs.pending.executor import Executor
-from spacesfs.pending.scheduler import Scheduler
-from spacesfs.properties import PropertyKeeper
-from spacesfs.publication import Publisher
+from spacesfs.pending.intents import Present, kind_of
+from spacesfs.pending.journal import Journal
+from spacesfs.pending.statedir import Identity, StateFolder
 from spacesfs.tasks import open_team
-from spacesfs.tree.inodes import InodeTable
-from spacesfs.tree.resolver import Resolver
-from spacesfs.tree.view import View
 
 log = logging.getLogger(__name__)
 
+_CLOSE_SECONDS = 10.0  # for the journal's last commits
 _PROBE_NAME = ".spacesfs-may-write"  # the key of a multipart upload that is aborted at once; it never becomes an object
 
 
@@ -59,32 +49,18 @@ class Mount:
     """One mount while it lives; what the control socket shows and asks for."""
 
     config: MountConfig
-    filesystem: FileSystem
+    parts: Parts
     client: SpacesClient
     requests: RequestCounter
-    pages: PageCache
-    budget: ByteBudget
-    staging: StagingArea
-    notices: Iterable[str]
+    journal: Journal
     read_only_reason: str | None
     is_draining: bool = False
     since: float = field(default_factory=time.time)
 
     def status(self) -> MountStatus:
         """Return how the mount is now."""
-        now = time.time()
         network = self.client.statistics()
-        pending = [
-            PendingChange(
-                path=opened.inode.key.removeprefix(self.config.prefix),
-                kind="write",
-                size_bytes=opened.file.size,
-                age_seconds=now - (opened.dirty_since or now),
-                attempts=opened.attempts,
-                error=opened.error or None,
-            )
-            for opened in self.filesystem.files.unpublished()
-        ]
+        pending = self._pending()
         return MountStatus(
             bucket=self.config.bucket,
             prefix=self.config.prefix,
@@ -99,15 +75,15 @@ class Mount:
             read_only_reason=self.read_only_reason,
             pending=pending,
             pending_bytes=sum(change.size_bytes for change in pending),
-            memory=Usage(self.pages.used_bytes + self.budget.used_bytes, self.config.memory),
-            staging=Usage(self.staging.used_bytes, self.staging.limit_bytes),
+            memory=Usage(self.parts.pages.used_bytes + self.parts.budget.used_bytes, self.config.memory),
+            staging=Usage(self.parts.staging.used_bytes, self.parts.staging.limit_bytes),
             requests={
                 name: RequestCounts(
                     totals.sent, totals.failed, totals.throttled, totals.bytes_sent, totals.bytes_received
                 )
                 for name, totals in self.requests.totals.items()
             },
-            notices=list(self.notices),
+            notices=[*self.journal.recovered.notices, *self.parts.surroundings.notices],
             offline_since=network.offline_since,
             throttling={
                 name: Throttling(lane.window, lane.full_window, lane.rate, lane.full_rate, lane.waiting)
@@ -116,10 +92,30 @@ class Mount:
             },
         )
 
+    def _pending(self) -> list[PendingChange]:
+        """Return what is not in the Space: what is acknowledged, and what open files hold beyond that."""
+        now, ledger = time.time(), self.parts.ledger
+        scheduler = ledger.scheduler
+        pending = []
+        for intent in ledger.overlay:
+            attempts, error = scheduler.attempts(intent.key)
+            size = intent.want.size if isinstance(intent.want, Present) else 0
+            path = intent.key.removeprefix(self.config.prefix)
+            change = PendingChange(path, kind_of(intent), size, now - intent.since, attempts, error or None)
+            pending.append(change)
+        for opened in self.parts.filesystem.files.unsaved():
+            if opened.inode.key not in ledger.overlay:
+                path = opened.inode.key.removeprefix(self.config.prefix)
+                age = now - (opened.dirty_since or now)
+                pending.append(PendingChange(path, "open", opened.file.size, age))
+        return pending
+
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
         """Bring all changes to the Space, or those at and below ``path``."""
-        async for changes_left, bytes_left, bytes_total in self.filesystem.sync(path or ""):
-            yield SyncProgress(changes_left, bytes_left, bytes_total)
+        total = 0
+        async for left in self.parts.filesystem.sync(path or ""):
+            total = max(total, left.bytes)
+            yield SyncProgress(left.changes, left.bytes, total)
 
 
 async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
@@ -153,10 +149,47 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> None:
         raise MountError(str(error)) from error
     async with client:
         read_only_reason = await _check_bucket(client.bucket(config.bucket), config)
-        async with open_team() as nursery:
-            mount = await _build(config, client, requests, read_only_reason, nursery)
-            await _serve_kernel(mount, nursery, on_ready)
-            nursery.cancel_scope.cancel()
+        folder = await trio.to_thread.run_sync(_claim, config, abandon_on_cancel=True)
+        try:
+            async with _journal(folder) as journal, open_team() as nursery:
+                bucket = client.bucket(config.bucket)
+                parts = await assemble(bucket, journal, folder.staged, _options(config), nursery)
+                mount = Mount(config, parts, client, requests, journal, read_only_reason)
+                folder.note(f"mounted on {config.mountpoint}")
+                await _serve_kernel(mount, nursery, on_ready)
+                folder.note("ending")
+                nursery.cancel_scope.cancel()
+        finally:
+            folder.release()
+
+
+def _claim(config: MountConfig) -> StateFolder:
+    identity = Identity(config.address.url, config.bucket, config.prefix)
+    return StateFolder.claim(config.state_dir, identity, lambda line: log.warning("%s", line), None)
+
+
+@asynccontextmanager
+async def _journal(folder: StateFolder) -> AsyncIterator[Journal]:
+    journal = Journal.open(folder.path, folder.identity)
+    try:
+        yield journal
+    finally:
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await journal.aclose()
+
+
+def _options(config: MountConfig) -> MountOptions:
+    return MountOptions(
+        prefix=config.prefix,
+        defaults=AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode),
+        memory_bytes=config.memory,
+        staging_bytes=config.cache_size,
+        ttl_seconds=config.metadata_ttl,
+        timeout_seconds=config.timeout,
+        grace_seconds=config.grace,
+        is_direct=config.durability is Durability.SPACE,
+        sends_on_fsync=config.durability is Durability.FSYNC,
+    )
 
 
 async def _check_bucket(bucket: Bucket, config: MountConfig) -> str | None:
@@ -185,63 +218,9 @@ async def _check_bucket(bucket: Bucket, config: MountConfig) -> str | None:
     return None
 
 
-async def _build(
-    config: MountConfig,
-    client: SpacesClient,
-    requests: RequestCounter,
-    read_only_reason: str | None,
-    nursery: trio.Nursery,
-) -> Mount:
-    """Join the parts of a mount. Half of the memory is for pages kept, half for bytes on their way."""
-    bucket = client.bucket(config.bucket)
-    mounted_ns = time.time_ns()
-    defaults = AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode)
-    view = View(bucket, defaults, config.metadata_ttl, mounted_ns)
-    pages = PageCache(config.memory // 2)
-    budget = ByteBudget(config.memory - pages.limit_bytes)
-    staging = _staging_area(config)
-    executor = Executor(bucket)
-    scheduler = Scheduler(executor, lambda intent, stored: note_confirmed(view, intent, stored))
-    properties = PropertyKeeper(view, executor, scheduler)
-    reader = PageReader(bucket, pages, budget, _spawner(nursery))
-    content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, _read_ahead(config))
-    marker = await view.marker(config.prefix) if config.prefix else None
-    table = InodeTable(config.prefix, attributes_of(marker, defaults) if marker else defaults.for_directory(mounted_ns))
-    publisher = Publisher(table, view, scheduler, properties)
-    files = OpenFiles(content, table, scheduler, publisher)
-    resolver = Resolver(table, view, files, config.metadata_ttl)
-    filesystem = FileSystem(table, view, resolver, files, scheduler, properties, reader)
-    return Mount(config, filesystem, client, requests, pages, budget, staging, publisher.notices, read_only_reason)
-
-
-def _staging_area(config: MountConfig) -> StagingArea:
-    directory = config.cache_dir / "staging"
-    try:
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600)
-    except OSError as error:
-        raise MountError(f"can't use {directory} for staging: {error.strerror}; give another --cache-dir") from error
-    os.close(probe)
-    return StagingArea(directory, config.cache_size)
-
-
-def _read_ahead(config: MountConfig) -> ReadAheadOptions:
-    """Let one reader use a quarter of the memory at most, so that several can read at once."""
-    plain = ReadAheadOptions()
-    return ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, config.memory // 4))
-
-
-def _spawner(nursery: trio.Nursery) -> Spawn:
-    def spawn(run: Callable[[], Awaitable[None]]) -> None:
-        nursery.start_soon(run)
-
-    return spawn
-
-
 async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[[], None]) -> None:
     config = mount.config
-    operations = Operations(mount.filesystem, config.metadata_ttl)
+    operations = Operations(mount.parts.filesystem, config.metadata_ttl)
     try:
         # Only now, for what lies below shows from here to the next line.
         recovered = recover_stale_mount(config.mountpoint)
@@ -255,7 +234,6 @@ async def _serve_kernel(mount: Mount, nursery: trio.Nursery, on_ready: Callable[
     is_ending = False
     try:
         await nursery.start(serve_control, control_socket_path(config.mountpoint), mount)
-        nursery.start_soon(mount.filesystem.files.retry_failed)
         async with open_team() as serving:
             serving.start_soon(_stop_on_signal, mount)
             serving.start_soon(_announce, mount, on_ready)
@@ -307,13 +285,12 @@ async def _stop_on_signal(mount: Mount) -> None:
 
 
 async def _drain(mount: Mount) -> None:
-    files = mount.filesystem.files
-    await files.delete_doomed()
+    """Bring everything to the Space. What can't be brought there stays in the journal."""
     try:
-        async for _ in mount.filesystem.sync(""):
+        async for _ in mount.parts.filesystem.sync(""):
             pass
     except (FsError, SpacesError) as error:
-        if files.unpublished():
+        if mount.status().pending:
             raise LeftBehind(f"{_left_behind(mount)}: {error}") from error
         log.warning("the last change: %s", error)  # a conflict, and both versions are in the Space
 
@@ -322,4 +299,4 @@ def _left_behind(mount: Mount) -> str:
     status = mount.status()
     names = ", ".join(change.path for change in status.pending[:3])
     more = f" and {len(status.pending) - 3} more" if len(status.pending) > 3 else ""  # noqa: PLR2004 - as shown above
-    return f"not in the Space: {len(status.pending)} files, {status.pending_bytes} bytes ({names}{more})"
+    return f"not in the Space: {len(status.pending)} changes, {status.pending_bytes} bytes ({names}{more})"

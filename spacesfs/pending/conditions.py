@@ -1,8 +1,8 @@
 """Storing an object only over the version that is expected, as exactly as the server lets us.
 
-Whether a bucket honours conditions is learned from its own answers and remembered: a PUT with ``If-None-Match: *`` over a
-key that is known to be taken is refused by one that does, and is just a PUT for one that does not. Until that is known,
-and where conditions don't count (a versioned bucket), the key is looked at just before.
+Whether a bucket honours conditions is learned from its own answers and remembered: a PUT with ``If-None-Match: *`` over
+a key that is known to be taken is refused by one that does, and is just a PUT for one that does not. Until that is
+known, and where conditions don't count (a versioned bucket), the key is looked at just before.
 """
 
 from __future__ import annotations

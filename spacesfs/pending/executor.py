@@ -9,8 +9,6 @@ from dataclasses import replace
 from mimetypes import guess_type
 from typing import Protocol
 
-import trio
-
 from spacesfs.attributes import metadata_with
 from spacesfs.client.errors import NoSuchKey, PreconditionFailed, SpacesError
 from spacesfs.client.hashing import md5_hex
@@ -217,7 +215,7 @@ class Executor:
         return stored_info(version, properties)
 
     async def _finish_elsewhere(self, content: Content, key: str) -> None:
-        """A file was renamed while its parts went up under its old name: there it is completed, then it can be copied."""
+        """A file was renamed while its parts went up: it is completed under its old name, then it can be copied."""
         old = self._ledger.overlay.get(key)
         base = old.base if old is not None else None
         version = await self._uploads.finish_at(key, content, base, self._attempts(key))

@@ -22,8 +22,8 @@ class Present:
         source: An object that is needed to make this one: for its bytes, those that a partial ``content`` lacks, or its
             properties. May be the key's own base, or an object of another key.
         attributes: Of the file; None: those that ``source`` carries.
-        properties: All that the object carries but the attributes; None: what ``source`` carries, asked for when needed.
-            A ``content_type`` of None is guessed from the name.
+        properties: All that the object carries but the attributes; None: what ``source`` carries, asked for when it
+            is needed. A ``content_type`` of None is guessed from the name.
     """
 
     size: int
@@ -59,3 +59,13 @@ class Intent:
     base: ObjectVersion | None
     since: float
     attempts: tuple[str, ...] = ()
+
+
+def kind_of(intent: Intent) -> str:
+    """Return in a word, for people, what is done to a key."""
+    want, is_directory = intent.want, intent.key.endswith("/")
+    if isinstance(want, Absent):
+        return "rmdir" if is_directory else "unlink"
+    if want.content is not None:
+        return "mkdir" if is_directory else "write"
+    return "change" if want.source is not None and want.source.key == intent.key else "rename"

@@ -15,9 +15,9 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectProperties, ObjectVersion
 from spacesfs.content.content import Content, Contents
 from spacesfs.errors import FsError
+from spacesfs.pending.changes import Change, DropIntent, SaveContent, SaveIntent
 from spacesfs.pending.grace import Habits
 from spacesfs.pending.intents import Absent, Intent, Present, Want
-from spacesfs.pending.changes import Change, DropIntent, SaveContent, SaveIntent
 from spacesfs.pending.overlay import Overlay
 from spacesfs.pending.scheduler import Scheduler
 
@@ -202,7 +202,7 @@ class Ledger:
         if intent is None or etag in intent.attempts:
             return
         noted = replace(intent, attempts=(*intent.attempts, etag)[-_REMEMBERED_ATTEMPTS:])
-        self.overlay.set(noted)
+        self.overlay.put(noted)
         await self._journal.commit(SaveIntent(noted))
 
     def confirm(self, done: Intent, version: ObjectVersion | None) -> None:
@@ -237,7 +237,7 @@ class Ledger:
 
     def _move_users(self, batch: _Batch, number: int, version: ObjectVersion) -> None:
         """The bytes of a content are in the Space: files renamed meanwhile can be copies of that."""
-        for key in list(self.overlay.users(number)):
+        for key in sorted(self.overlay.users(number)):
             intent = self.overlay.get(key)
             content = self.contents.live(number)
             if intent is None or not isinstance(intent.want, Present) or key == version.key:
@@ -367,7 +367,7 @@ class Ledger:
         self.scheduler.changed(key, 0.0 if self.is_direct or isinstance(want, Absent) else None)
 
     def _replace(self, batch: _Batch, old: Intent | None, intent: Intent) -> None:
-        self.overlay.set(intent)
+        self.overlay.put(intent)
         batch.rows.append(SaveIntent(intent))
         batch.keys.append(intent.key)
         _note_freed(batch, old)

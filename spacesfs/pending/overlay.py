@@ -71,7 +71,7 @@ class Overlay:
         intent = self._intents.get(key)
         return intent is not None and isinstance(intent.want, Absent)
 
-    def set(self, intent: Intent) -> None:
+    def put(self, intent: Intent) -> None:
         """Add an intent, in place of the one that its key had."""
         self.remove(intent.key)
         self._intents[intent.key] = intent
@@ -154,7 +154,7 @@ class Overlay:
         """Assert that the indexes say what the intents say."""
         again = Overlay()
         for intent in self:
-            again.set(intent)
+            again.put(intent)
         assert again._directories == self._directories
         assert again._dependents == self._dependents
         assert again._users == self._users

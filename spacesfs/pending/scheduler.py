@@ -165,30 +165,26 @@ class Scheduler:
             FsError, SpacesError, OSError: An attempt at one of them failed; all the others were made.
         """
         begun = time.time()
-        failures = {i.key: self._failures(i.key) for i in self._overlay if wanted(i.key)}
-        for key in failures:
+        left = {i.key: (self._work[i.key], self._work[i.key].failures) for i in self._overlay if wanted(i.key)}
+        for key in left:
             self.demand(key)
         failure: Exception | None = None
         while True:
             ended = self._ended
-            for key in list(failures):
+            for key, (work, failures) in list(left.items()):
                 intent = self._overlay.get(key)
-                if intent is None or intent.since > begun:
-                    del failures[key]
-                elif self._failures(key) > failures[key]:
-                    failure = failure or self._work[key].error
-                    del failures[key]
-            yield Left(len(failures), sum(_size(self._overlay.get(key)) for key in failures))
-            if not failures:
+                if work.failures > failures:
+                    failure = failure or work.error
+                    del left[key]
+                elif intent is None or intent.since > begun:
+                    del left[key]
+            yield Left(len(left), sum(_size(self._overlay.get(key)) for key in left))
+            if not left:
                 break
             await ended.wait()
             await trio.sleep(_SETTLE_POLL_SECONDS)
         if failure is not None:
             raise failure
-
-    def _failures(self, key: str) -> int:
-        work = self._work.get(key)
-        return work.failures if work is not None else 0
 
     # --- the loop
 
@@ -327,11 +323,14 @@ class Scheduler:
         await self._attempt(performer.remove(intents) if is_removal else performer.perform(intents[0]), intents, slots)
 
     async def _attempt(self, attempt: Coroutine[Any, Any, None], intents: list[Intent], slots: _Slots) -> None:
+        works = [(intent.key, self._work.get(intent.key)) for intent in intents]
         try:
             await attempt
         except Exception as error:  # noqa: BLE001 - whatever it is, the change is kept, shown, and tried again
-            for intent in intents:
-                self._note_failure(intent.key, error)
+            for key, work in works:
+                is_done = len(works) > 1 and key not in self._overlay
+                if work is not None and not is_done:
+                    self._note_failure(key, work, error)
         finally:
             slots.used -= 1
             for intent in intents:
@@ -348,21 +347,18 @@ class Scheduler:
         work = self._work.get(intent.key)
         if work is not None and intent.key not in self._overlay:
             del self._work[intent.key]
-        elif work is not None:
-            self._enqueue(intent.key, work)
+        else:
+            self.retry(intent.key)
         self._unblock(intent.key)
 
-    def _note_failure(self, key: str, error: Exception) -> None:
-        work = self._work.get(key)
-        if work is None or key not in self._overlay:
-            return
+    def _note_failure(self, key: str, work: _Work, error: Exception) -> None:
         work.failures += 1
         work.error, work.is_reported, work.is_hurried = error, False, False
         delay = min(_RETRY_SECONDS * 2.0 ** min(work.failures - 1, 10), _MAX_RETRY_SECONDS)
         work.due = trio.current_time() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - to spread retries, no secret
         work.latest = max(work.latest, work.due)
         level = logging.WARNING if work.failures == 1 else logging.INFO
-        log.log(level, "%s is not in the Space yet: %s", key, error or type(error).__name__)
+        log.log(level, "%s is not in the Space yet: %s", key, str(error) or type(error).__name__)
 
     def retry(self, key: str) -> None:
         """What a change waited for is gone; its time stays as it was."""

@@ -22,8 +22,8 @@ class Listing:
     """One directory as the Space shows it.
 
     ``objects`` holds the files by name, ``directories`` the names of sub-directories. A directory shadows a file of the
-    same name. ``has_marker`` says whether the directory has an object of its own, ``hides_keys`` whether there is something
-    in it that is not shown.
+    same name. ``has_marker`` says whether the directory has an object of its own, ``hides_keys`` whether there is
+    something in it that is not shown.
     """
 
     objects: dict[str, ListedObject]

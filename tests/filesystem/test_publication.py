@@ -70,7 +70,7 @@ async def test_a_file_unlinked_before_its_release_is_never_sent(host: Host, spac
     assert space.keys() == []
     sent = host.sent()
     assert (sent["PutObject"], sent["DeleteObject"]) == (0, 0)
-    assert host.staging.used_bytes == 0
+    assert host.parts.staging.used_bytes == 0
 
 
 async def test_exclusive_creation_claims_the_name_at_once(host: Host, space: Space) -> None:
@@ -91,7 +91,7 @@ async def test_exclusive_creation_loses_to_another_host(host: Host, space: Space
         await host.create("lock", flags=os.O_EXCL)
     assert space.contents() == {"lock": b"theirs"}
     assert await host.read("lock") == b"theirs"
-    assert host.staging.used_bytes == 0
+    assert host.parts.staging.used_bytes == 0
 
 
 async def test_what_was_written_is_read_before_and_after_it_is_sent(host: Host) -> None:
@@ -104,7 +104,7 @@ async def test_what_was_written_is_read_before_and_after_it_is_sent(host: Host) 
     await host.close(handle)
     assert await host.fs.read(other, 8, 100) == b"89"
     await host.close(other)
-    assert host.staging.used_bytes == 0
+    assert host.parts.staging.used_bytes == 0
 
 
 # --- large files
@@ -128,8 +128,8 @@ async def test_an_edit_of_a_large_object_sends_only_the_parts_it_touches(host: H
     assert uploaded == 8 * MIB
     assert fetched == 8 * MIB - 4
     assert sent["UploadPartCopy"] == 2
-    assert host.staging.used_bytes == 0
-    assert host.budget.used_bytes == 0
+    assert host.parts.staging.used_bytes == 0
+    assert host.parts.budget.used_bytes == 0
 
 
 async def test_reading_a_byte_fetches_little(host: Host, space: Space) -> None:
@@ -169,7 +169,7 @@ async def test_what_could_not_be_sent_is_kept_and_tried_again(host: Host, space:
             await trio.sleep(0.05)
     assert failures == 0
     assert space.contents() == {"f": b"precious"}
-    assert host.staging.used_bytes == 0
+    assert host.parts.staging.used_bytes == 0
 
 
 async def test_sync_names_what_is_left_and_brings_it(host: Host, space: Space) -> None:

@@ -1,0 +1,159 @@
+"""The parts of a mount, joined; all but the kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.cache.pages import PageCache
+from spacesfs.client.client import Bucket
+from spacesfs.content.budget import ByteBudget
+from spacesfs.content.content import Contents
+from spacesfs.content.file import FileFactory
+from spacesfs.content.readahead import ReadAheadOptions
+from spacesfs.content.reader import PageReader, Spawn
+from spacesfs.content.staging import StagingArea
+from spacesfs.content.upload import Uploader
+from spacesfs.filesystem import FileSystem
+from spacesfs.localview import LocalView, Surroundings
+from spacesfs.namespace import Namespace
+from spacesfs.openfiles import OpenFiles
+from spacesfs.pending.changes import DropContent, SaveFact
+from spacesfs.pending.conditions import ConditionalPuts
+from spacesfs.pending.executor import Executor
+from spacesfs.pending.journal import Journal
+from spacesfs.pending.ledger import Ledger
+from spacesfs.pending.overlay import Overlay
+from spacesfs.pending.scheduler import Scheduler
+from spacesfs.pending.uploads import Uploads
+from spacesfs.properties import PropertyKeeper
+from spacesfs.tree.inodes import InodeTable
+from spacesfs.tree.resolver import Resolver
+from spacesfs.tree.view import View
+
+_SAVE_LEFT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What the parts need to know. Sizes in bytes, times in seconds; ``prefix`` is empty or ends in ``/``.
+
+    ``is_direct``: every acknowledged change is in the Space. ``sends_on_fsync``: after fsync it is.
+    """
+
+    prefix: str
+    defaults: AttributeDefaults
+    memory_bytes: int
+    staging_bytes: int
+    ttl_seconds: float
+    timeout_seconds: float
+    grace_seconds: float
+    is_direct: bool
+    sends_on_fsync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a running mount that others speak to."""
+
+    filesystem: FileSystem
+    table: InodeTable
+    ledger: Ledger
+    pages: PageCache
+    budget: ByteBudget
+    staging: StagingArea
+    surroundings: Surroundings
+
+
+async def assemble(
+    bucket: Bucket, journal: Journal, staged: Path, options: MountOptions, nursery: trio.Nursery
+) -> Parts:
+    """Join the parts over what an earlier process left, and let changes go out in ``nursery`` until it is cancelled.
+
+    Half of the memory is for pages kept, half for bytes on their way.
+    """
+    mounted_ns = time.time_ns()
+    spawn = _spawner(nursery)
+    view = View(bucket, options.defaults, options.ttl_seconds, mounted_ns)
+    pages = PageCache(options.memory_bytes // 2)
+    budget = ByteBudget(options.memory_bytes - pages.limit_bytes)
+    reader = PageReader(bucket, pages, budget, spawn)
+    overlay = _recovered_overlay(journal)
+    staging = StagingArea(staged, options.staging_bytes, journal.next_content_number, options.timeout_seconds, spawn)
+    contents = Contents(
+        bucket,
+        staging,
+        lambda number: bool(overlay.users(number)),
+        journal.inline,
+        lambda number: journal.post(DropContent(number)),
+    )
+    _recover_contents(journal, overlay, contents)
+    scheduler = Scheduler(overlay, options.grace_seconds)
+    ledger = Ledger(
+        overlay, journal, contents, scheduler, grace_seconds=options.grace_seconds, is_direct=options.is_direct
+    )
+    marker = await view.marker(options.prefix) if options.prefix else None
+    root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
+    table = InodeTable(options.prefix, root)
+    factory = FileFactory(contents, reader, _read_ahead(options))
+    files = OpenFiles(factory, table, ledger, sends_on_fsync=options.sends_on_fsync)
+    resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
+    surroundings = Surroundings(table, view, overlay, files)
+    puts = ConditionalPuts(
+        bucket, dict(journal.recovered.facts), lambda name, value: journal.post(SaveFact(name, value))
+    )
+    uploads = Uploads(Uploader(bucket, budget))
+    executor = Executor(bucket, ledger, puts, uploads, budget, surroundings)
+    properties = PropertyKeeper(view, ledger, files, executor.carried)
+    names = Namespace(bucket, table, view, resolver, files, ledger)
+    filesystem = FileSystem(table, view, resolver, files, names, ledger, properties, reader)
+    for intent in overlay:
+        scheduler.changed(intent.key, 0.0)
+    nursery.start_soon(scheduler.run, executor)
+    nursery.start_soon(_save_left, files)
+    return Parts(filesystem, table, ledger, pages, budget, staging, surroundings)
+
+
+def _recovered_overlay(journal: Journal) -> Overlay:
+    overlay = Overlay()
+    for intent in journal.recovered.intents.values():
+        overlay.put(intent)
+    return overlay
+
+
+def _recover_contents(journal: Journal, overlay: Overlay, contents: Contents) -> None:
+    """Know again what an earlier process left, and free what no intent needs."""
+    for number, record in journal.recovered.contents.items():
+        keys = overlay.users(number)
+        if not keys:
+            journal.post(DropContent(number))
+            continue
+        wants = [overlay.present(key) for key in keys]
+        source = next((want.source for want in wants if want is not None), None)
+        contents.recover(record, source)
+    contents.area.sweep(journal.recovered.contents)
+
+
+def _read_ahead(options: MountOptions) -> ReadAheadOptions:
+    """Let one reader use a quarter of the memory at most, so that several can read at once."""
+    plain = ReadAheadOptions()
+    return ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, options.memory_bytes // 4))
+
+
+async def _save_left(files: OpenFiles) -> None:
+    """Try again, as long as the mount lives, what could not be made safe when its last handle went."""
+    while True:
+        await trio.sleep(_SAVE_LEFT_SECONDS)
+        await files.save_left()
+
+
+def _spawner(nursery: trio.Nursery) -> Spawn:
+    def spawn(run: Callable[[], Awaitable[None]]) -> None:
+        nursery.start_soon(run)
+
+    return spawn
