@@ -31,15 +31,15 @@ class Reserve:
             self._path.unlink(missing_ok=True)
         self.is_held = False
 
-    def hold(self) -> bool:
-        """Take blocks if there are none and the disk has twice as many; say whether they are held.
+    def hold(self, waiting_bytes: int = 0) -> bool:
+        """Take blocks if there are none and the disk has twice as many and ``waiting_bytes``; say whether we have them.
 
         A disk that fails for other reasons than being full is taken for one with room: the journal will find out.
         """
         if self.is_held:
             return True
         try:
-            if not self._path.exists() and free_bytes(self._path.parent) < 2 * RESERVE_BYTES:
+            if not self._path.exists() and free_bytes(self._path.parent) < 2 * RESERVE_BYTES + waiting_bytes:
                 return False
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

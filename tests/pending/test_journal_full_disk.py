@@ -97,7 +97,7 @@ async def test_a_full_disk(disk: Path, caplog: pytest.LogCaptureFixture) -> None
 
 
 async def test_held_rows_are_written_when_nothing_else_comes(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spacesfs.pending.journal._RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("spacesfs.pending.writer._RETRY_SECONDS", 0.05)
     journal = Journal.open(disk, IDENTITY)
     ballast = fill(disk)
     kept = await until_full(journal)

@@ -42,7 +42,7 @@ def claim(state_dir: Path, which: Identity, timeout_seconds: float | None = 0.0)
 def hold(state_dir: Path, which: Identity) -> subprocess.Popen[str]:
     """Return a process that claims the folder; its first line says what came of it."""
     command = [sys.executable, "-c", HOLD, str(state_dir), which.endpoint, which.bucket, which.prefix]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
@@ -221,3 +221,11 @@ def test_volatile() -> None:
     assert is_volatile(Path("/dev/shm/not/there"))  # noqa: S108 - as above
     assert not is_volatile(Path("/proc/self"))
     assert not is_volatile(Path("/usr"))
+
+
+def test_of_many_that_overlap_and_start_at_once_one_gets_in(tmp_path: Path) -> None:
+    processes = [hold(tmp_path, identity(prefix)) for prefix in ("", "a/", "a/b/", "a/b/c/")]
+    lines = [first_line(process) for process in processes]
+    assert sorted(lines) == ["", "", "", "held"]
+    for process in processes:
+        process.communicate("\n")
