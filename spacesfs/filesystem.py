@@ -274,8 +274,6 @@ class FileSystem:
     async def sync(self, path: str) -> AsyncIterator[Left]:
         """Bring everything at or below a path (relative to the root, "" for all) to the Space; yield what is left.
 
-        What was unlinked and is still read stays until its last handle is gone.
-
         Raises:
             FsError, SpacesError: Something could not be brought there; all else was.
         """
@@ -287,8 +285,7 @@ class FileSystem:
                     await self.files.save(opened)
                 except (FsError, SpacesError) as error:
                     failure = failure or error
-        wanted = lambda key: _is_within(key, prefix) and not self.files.is_read(key)  # noqa: E731 - one line for two rules
-        async for left in self._ledger.scheduler.settle(wanted):
+        async for left in self._ledger.scheduler.settle(lambda key: _is_within(key, prefix)):
             yield left
         if failure is not None:
             raise failure

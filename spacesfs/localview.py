@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import socket
-import time
 from collections import deque
 
 import trio
 
 from spacesfs.client.models import ObjectInfo, ObjectVersion
-from spacesfs.errors import Conflict
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.overlay import Overlay
@@ -56,9 +53,9 @@ class LocalView:
         present = self._overlay.present(prefix + name)
         if present is not None:
             return Told(self._found(present))
-        if is_directory is False or self._overlay.is_absent(prefix + name):
+        if is_directory is False:
             return Told(None)
-        return None
+        return Told(None, asks_space=True) if self._overlay.is_absent(prefix + name) else None
 
     def told_names(self, prefix: str) -> ToldNames:
         """Return what is acknowledged of the names in a directory."""
@@ -128,19 +125,12 @@ class Surroundings:
         """Another host has the name: give ours one beside it, and return its key."""
         directory_key, name = split_key(intent.key)
         inode = self._table.by_key(intent.key)
-        directory = inode.parent if inode is not None else None
-        names = self._overlay.names(directory_key).files
-        taken = {*names, *(directory.children if directory is not None else ())}
-        stamp = time.strftime("%Y%m%dT%H%M%S")
-        beside = conflict_name(name, socket.gethostname(), stamp, lambda free: free in taken)
-        if inode is not None and directory is not None:
-            self._table.move(inode, directory, beside)
-            inode.version = None
-            opened = self._files.of(inode)
-            if opened is not None:
-                opened.error = Conflict()
+        if inode is not None:
+            self._files.step_aside(inode)
+            ours = inode.key
+        else:
+            ours = directory_key + conflict_name(name, self._overlay.names(directory_key).files)
         self._view.doubt(directory_key)  # what is known of theirs is old; the next look-up asks
-        ours = directory_key + beside
         self._notice(f"{intent.key} was changed by another host; what was written here is kept as {ours}")
         return ours
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectVersion
+from spacesfs.content.content import Content
 from spacesfs.content.file import FileFactory, OpenFile
 from spacesfs.content.reader import FileReader
 from spacesfs.errors import BadHandle, Conflict, Exists, FsError
 from spacesfs.pending.intents import Absent, Intent
 from spacesfs.pending.ledger import Ledger, Place
 from spacesfs.tree.inodes import Inode, InodeTable
+from spacesfs.tree.names import conflict_name
 
 log = logging.getLogger(__name__)
 
@@ -216,11 +218,34 @@ class OpenFiles:
         content, inode = opened.file.content, opened.inode
         if content is None or opened.file.is_saved or not is_wanted(inode):
             return
-        if inode.is_displaced and inode.parent is not None and self._table.child(inode.parent, inode.name) is None:
-            self._table.move(inode, inode.parent, inode.name)  # another host removed it; what is written here counts
+        if inode.is_displaced:
+            await self._take_name(opened, content)
         await self._ledger.save(content, lambda: self._place(inode))
         if opened.file.is_saved:
             opened.dirty_since = None
+
+    async def _take_name(self, opened: Opened, content: Content) -> None:
+        """Another host removed or replaced the object: the file gets its name back, or one beside theirs."""
+        inode, parent = opened.inode, opened.inode.parent
+        assert parent is not None, "the root is no file"
+        if self._table.child(parent, inode.name) is None:
+            self._table.move(inode, parent, inode.name)
+            return
+        async with content.lock:
+            await content.fill_gaps()
+            content.source = None
+        self.step_aside(inode)
+
+    def step_aside(self, inode: Inode) -> None:
+        """Another host has a file's name: give it one beside, which tells whose it is."""
+        parent = inode.parent
+        assert parent is not None, "the root is no file"
+        name = conflict_name(inode.name, parent.children.keys() | self._ledger.overlay.names(parent.key).files.keys())
+        self._table.move(inode, parent, name)
+        inode.version = None
+        opened = self.of(inode)
+        if opened is not None:
+            opened.error = Conflict()
 
     async def claim(self, number: int) -> None:
         """Store a file just created, empty as it is, so that no other host can create it.
@@ -246,8 +271,12 @@ class OpenFiles:
         key = opened.inode.key
         if not is_wanted(opened.inode) or key not in self._ledger.overlay:
             return
-        async for _ in self._ledger.scheduler.settle(lambda other: other == key):
-            pass
+        try:
+            async for _ in self._ledger.scheduler.settle(lambda other: other == key):
+                pass
+        except Exception:
+            opened.error = None  # it is told now
+            raise
         opened.file.has_written = False
 
     def _tell_failure(self, opened: Opened) -> None:
@@ -267,7 +296,8 @@ class OpenFiles:
             self._unlinked.setdefault(key, set()).add(opened)
         is_there = version is not None and version.key == key
         if is_there or key in self._ledger.overlay:
-            await self._ledger.remove(key, version if is_there else None)
+            remove = self._ledger.doom if opened is not None else self._ledger.remove
+            await remove(key, version if is_there else None)
 
     async def keep_readers(self, version: ObjectVersion) -> None:
         """Let those go on who read a version that is about to be replaced, if that can be done."""
@@ -275,10 +305,6 @@ class OpenFiles:
             if opened.file.base == version and not opened.inode.is_linked:
                 with suppress(FsError, SpacesError):  # they will get ESTALE
                     await opened.file.keep()
-
-    def is_read(self, key: str) -> bool:
-        """Say whether a key was unlinked here and its object is still read."""
-        return bool(self._unlinked.get(key))
 
     # --- inside
 

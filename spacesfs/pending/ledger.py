@@ -150,6 +150,12 @@ class Ledger:
         self._remove(batch, key, version)
         await self._acknowledge(batch)
 
+    async def doom(self, key: str, version: ObjectVersion | None) -> None:
+        """As `remove`, of what is still read: that it is gone from the Space nobody can wait for."""
+        batch = _Batch()
+        self._remove(batch, key, version)
+        await self._commit(batch)
+
     async def move(
         self, moves: Iterable[Move], emptied: Iterable[tuple[str, ObjectVersion | None]] = (), thread: int = 0
     ) -> None:

@@ -95,6 +95,7 @@ class Scheduler:
         self._removals_due = float("inf")
         self._removals_latest = float("inf")
         self._blocked: dict[str, set[str]] = {}
+        self._read_on: set[str] = set()
         self._rings: list[Intent] = []
         self._put_off: list[str] = []
         self._busy: set[str] = set()
@@ -124,7 +125,7 @@ class Scheduler:
             self._enqueue(key, work)
 
     def demand(self, key: str) -> None:
-        """As `hurry`, even while a program writes to the file."""
+        """As `hurry`, even while a program writes to the file; one that reads what would go is waited for."""
         work = self._work.get(key)
         if work is not None and not work.is_hurried:
             work.is_hurried = True
@@ -134,6 +135,7 @@ class Scheduler:
         """A key has no intent any more."""
         self._work.pop(key, None)
         self._removals.pop(key, None)
+        self._read_on.discard(key)
         self._unblock(key)
         self._announce()
 
@@ -161,6 +163,8 @@ class Scheduler:
     async def settle(self, wanted: Callable[[str], bool]) -> AsyncIterator[Left]:
         """Bring the changes of wanted keys to the Space, those made until now; yield what is left, until nothing is.
 
+        What was removed and is still read stays until then, and is not waited for.
+
         Raises:
             FsError, SpacesError, OSError: An attempt at one of them failed; all the others were made.
         """
@@ -174,9 +178,9 @@ class Scheduler:
             for key, (work, failures) in list(left.items()):
                 intent = self._overlay.get(key)
                 if work.failures > failures:
-                    failure = failure or work.error
+                    failure, work.is_reported = failure or work.error, True
                     del left[key]
-                elif intent is None or intent.since > begun:
+                elif intent is None or intent.since > begun or key in self._read_on:
                     del left[key]
             yield Left(len(left), sum(_size(self._overlay.get(key)) for key in left))
             if not left:
@@ -249,25 +253,39 @@ class Scheduler:
 
     def _may_start(self, loop: _Loop, intent: Intent, work: _Work) -> bool:
         """Say whether nothing stands in an intent's way; else see that it is looked at again when that is gone."""
-        blocker = self._blocker(intent)
+        blocker = self._blocker(loop, intent)
+        self._read_on.discard(intent.key)
         if blocker is None:
-            return work.is_hurried or not loop.performer.is_held(intent)
+            if not loop.performer.is_held(intent):
+                return True
+            if isinstance(intent.want, Absent):
+                self._note_read_on(intent.key)
+            return work.is_hurried and isinstance(intent.want, Present)
         self._blocked.setdefault(_chain(blocker), set()).add(intent.key)
-        if self._is_ring(intent.key, blocker):
+        if blocker in self._read_on:
+            self._note_read_on(intent.key)
+            return False
+        if _chain(blocker) in self._busy:
+            return False
+        if self._is_ring(loop, intent.key, blocker):
             self._rings.append(intent)
-        elif work.is_hurried:
-            self.demand(blocker)
-        elif blocker in self._work and self._work[blocker].due > work.due:
-            self.hurry(blocker)
+        first = self._work.get(blocker)
+        if first is not None and first.due > work.due and not first.failures:
+            self.demand(blocker) if work.is_hurried else self.hurry(blocker)
         return False
 
-    def _blocker(self, intent: Intent) -> str | None:
+    def _note_read_on(self, key: str) -> None:
+        """A removal waits for somebody who reads what would go; nobody else shall wait for it."""
+        self._read_on.add(key)
+        self._announce()
+
+    def _blocker(self, loop: _Loop, intent: Intent) -> str | None:
         """Return a key whose change must be made, or whose attempt must end, before this one."""
         key, want = intent.key, intent.want
         if _chain(key) in self._busy:
             return key
         twin = self._overlay.get(key[:-1] if key.endswith("/") else key + "/")
-        if twin is not None and twin.order < intent.order:
+        if twin is not None and twin.order < intent.order and not loop.performer.is_held(twin):
             return twin.key
         dependents = self._overlay.dependents(key)
         if dependents:
@@ -289,14 +307,14 @@ class Scheduler:
         is_there = other is None or (other.base is not None and other.base.etag == source.etag)
         return None if is_there else source.key
 
-    def _is_ring(self, key: str, blocker: str) -> bool:
+    def _is_ring(self, loop: _Loop, key: str, blocker: str) -> bool:
         """Say whether an intent waits, by way of others, for itself."""
         seen: set[str] = set()
         at: str | None = blocker
         while at is not None and at != key and at not in seen and _chain(at) not in self._busy:
             seen.add(at)
             intent = self._overlay.get(at)
-            at = self._blocker(intent) if intent is not None else None
+            at = self._blocker(loop, intent) if intent is not None else None
         return at == key and _chain(key) not in self._busy
 
     def _untie(self, loop: _Loop) -> None:
@@ -362,6 +380,10 @@ class Scheduler:
 
     def retry(self, key: str) -> None:
         """What a change waited for is gone; its time stays as it was."""
+        if key in self._read_on:
+            again, self._read_on = self._read_on, set()
+            for other in again - {key}:
+                self.retry(other)
         work = self._work.get(key)
         if work is not None:
             self._enqueue(key, work)

@@ -21,7 +21,8 @@ from spacesfs.tree.view import Found, View
 class Told:
     """What this mount has acknowledged of a name: what is there, or None for nothing.
 
-    ``asks_space`` is set where a directory is there for what is below it, and the Space knows more of it, if anything.
+    With ``asks_space`` a directory that the Space has counts more: one that is there for what is below it may have a
+    marker, and where a file was removed there may be a directory.
     """
 
     found: Found | None
@@ -174,7 +175,7 @@ class Resolver:
         if inode is not None and (self._local.is_ahead(inode) or inode.validated_at > entry.asked_at):
             return inode  # known better than by the listing
         told = self._local.told(directory.key, entry.name)
-        if told is not None and not told.asks_space:
+        if told is not None and (not told.asks_space or (told.found is None and entry.listed is not None)):
             return self.bind(directory, entry.name, told.found) if told.found is not None else None
         if entry.is_local and told is None:
             return inode

@@ -95,6 +95,11 @@ class Host:
         async for _ in self.fs.sync(""):
             pass
 
+    def unsent(self) -> list[str]:
+        """Return the keys of what is not in the Space: acknowledged, or not even that."""
+        unsaved = [opened.inode.key for opened in self.fs.files.unsaved()]
+        return sorted({*unsaved, *(intent.key for intent in self.parts.ledger.overlay)})
+
     async def create(self, name: str, data: bytes = b"", flags: int = 0, parent: int = ROOT_NUMBER) -> int:
         """Create a file, write to it, and leave it open."""
         handle, _ = await self.fs.create(parent, name.encode(), 0o644, flags | 2, ME)

@@ -32,7 +32,7 @@ async def test_a_change_by_another_host_is_not_overwritten(host: Host, space: Sp
     assert space.get("f") == b"theirs"
     assert conflict_of(space, "f") == b"ours!"
     assert await host.read("f") == b"theirs"
-    assert host.fs.files.unpublished() == []
+    assert host.unsent() == []
 
 
 async def test_two_hosts_create_one_file(host: Host, space: Space) -> None:
@@ -93,8 +93,8 @@ async def test_the_first_write_into_a_version_that_is_gone_fails(forgetful: Host
         await forgetful.fs.files.write(handle, 5, b" and ours")
     await forgetful.close(handle)
     assert space.contents() == {"f": b"theirs"}
-    assert forgetful.fs.files.unpublished() == []
-    assert forgetful.staging.used_bytes == 0
+    assert forgetful.unsent() == []
+    assert forgetful.parts.staging.used_bytes == 0
 
 
 async def test_readers_never_see_two_versions(host: Host, space: Space) -> None:
@@ -139,7 +139,7 @@ async def test_a_partial_overwrite_that_loses_is_kept_whole(host: Host, space: S
     await host.fs.files.release(handle)
     assert space.get("f") == b"theirs"
     assert conflict_of(space, "f") == b"fiOURSone"
-    assert host.fs.files.unpublished() == []
+    assert host.unsent() == []
 
 
 @pytest.mark.parametrize("name", ["n" * 250, "é" * 127])
