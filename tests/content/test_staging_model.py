@@ -212,7 +212,7 @@ class StagedMachine(RuleBasedStateMachine):
             found = content(file.staged, file.base)
             assert file.may_be_found(found)
             file.body = bytearray(found)
-            file.dirty = mask(file.record.dirty, len(found))
+            file.dirty = mask((*file.record.dirty, *file.record.written), len(found))
             file.commit(file.record)
 
     @invariant()
