@@ -137,7 +137,7 @@ class BackingFile:
                 with self.in_use() as descriptor:
                     await trio.to_thread.run_sync(_sync, descriptor, directory)
             except OSError as error:
-                if self._deletions == deletions:
+                if self._deletions == deletions and error.errno not in {errno.EMFILE, errno.ENFILE}:
                     self._failure = error
                 raise
         if self._deletions == deletions:

@@ -232,7 +232,9 @@ class StagedFile:
         self._sending.clear()
 
     def changed(self) -> ExtentSet:
-        """Return all that differs from the source: dirty, or being sent."""
+        """Return all that differs from the source: dirty, or being sent. To be looked at, not to be changed."""
+        if not self._sending:
+            return self.dirty
         changed = ExtentSet()
         for extent in (*self.dirty, *self._sending):
             changed.add(*extent)
@@ -309,7 +311,7 @@ class StagedFile:
         if self._memory is not None:
             self._grow_memory(self._memory, end, take)
         if self._memory is None:
-            self._disk.hold([Extent(start, end)], take)
+            self._disk.hold(start, end, take)
 
     def _grow_memory(self, memory: bytearray, size_bytes: int, take: Account) -> None:
         """Make the memory reach that far, or leave it for the file."""
@@ -321,7 +323,8 @@ class StagedFile:
 
     def _leave_memory(self, memory: bytearray, take: Account) -> None:
         extents = list(self.present)
-        self._disk.hold(extents, take)
+        for extent in extents:
+            self._disk.hold(*extent, take)
         try:
             for start, end in extents:
                 self._disk.write(start, memory[start:end])

@@ -44,7 +44,9 @@ class Journal:
     def has_part(self, content: int, part: SentPart) -> None:
         old = self.records[content]
         parts = {each.number: each for each in (*old.parts, part)}
-        self.records[content] = UploadRecord(old.key, content, old.upload_id, old.started, tuple(parts.values()))
+        self.records[content] = UploadRecord(
+            old.key, content, old.upload_id, old.started, tuple(parts[number] for number in sorted(parts))
+        )
 
     def ended(self, content: int) -> None:
         self.history.append("ended")
