@@ -23,7 +23,7 @@ from spacesfs.content.extents import Extent
 from spacesfs.content.plan import MAX_OBJECT_BYTES, PlannedPart, cell, complete_cells, plan_parts
 from spacesfs.content.records import SentPart, UploadRecord
 from spacesfs.content.staged import StagedFile
-from spacesfs.content.upload import ROUNDS, Busy, Check, Seal, Source, Uploader
+from spacesfs.content.upload import ROUNDS, Busy, Check, OnlyInUpload, Seal, Source, Uploader
 from spacesfs.errors import FileTooBig, FsError
 from spacesfs.tasks import open_team
 
@@ -47,7 +47,7 @@ class MultipartUpload:
     """One multipart upload of one staged file, which may be written all the while; it hears of that by `on_change`.
 
     `pump` may run many times at once, and beside `finish`. A request that fails leaves the upload usable: call again.
-    It ends by `finish` or `abort`.
+    It ends by `finish` or `abort`. Sent bytes may be let go by whole cells: complete before they are changed or cut off.
 
     Invariants: ``_parts`` are those that the server has, with the bytes that the file has. ``_used`` are all numbers
     that the server may have a part of: each of them must be in the list that completes the upload.
@@ -103,7 +103,7 @@ class MultipartUpload:
                 continue
             if is_copy:
                 counts = is_told and not self._staged.changed().within(*extent)
-            elif self._staged.gaps(extent) == [extent]:
+            elif self._staged.only_in_upload(extent):
                 counts = is_told
             else:
                 counts = await self._is_same(part, extent, source)
@@ -127,6 +127,7 @@ class MultipartUpload:
         Raises:
             Busy: The file is being written without a pause.
             FileTooBig: It is over what an object may hold.
+            OnlyInUpload: The upload must begin anew, or is gone, and bytes that were let go would be lost, or are.
             PreconditionFailed: The base version is gone; or what ``check`` raises.
             SpacesError, FsError: A part or the completion failed.
         """
@@ -195,8 +196,11 @@ class MultipartUpload:
         if self._staged.size > MAX_OBJECT_BYTES:
             raise FileTooBig
         if self._is_cut() or self._copied_from not in {None, base}:
-            await self._abandon()
-        await self._send(self._missing(base), source, base)
+            await self._begin_anew()
+        missing = self._missing(base)
+        if any(self._staged.only_in_upload(part.extent) for part in missing):
+            raise OnlyInUpload
+        await self._send(missing, source, base)
 
     async def _send(self, parts: Iterable[PlannedPart], source: Source, base: ObjectVersion | None) -> None:
         """Bring parts to the server, in parallel; the first failure is raised when all are through.
@@ -303,7 +307,7 @@ class MultipartUpload:
         except InvalidRequest as error:
             if error.code != "InvalidPart":
                 raise
-            await self._abandon()  # it has a part that we don't know of: sent before a crash, and late
+            await self._begin_anew()  # it has a part that we don't know of: sent before a crash, and late
             return None
         finally:
             self._is_sealed = False
@@ -312,6 +316,11 @@ class MultipartUpload:
         self._end()
         self._forget()
         return ObjectVersion(self._key, expected, size)
+
+    async def _begin_anew(self) -> None:
+        if self._staged.only_in_upload(Extent(0, self._staged.size)):
+            raise OnlyInUpload
+        await self._abandon()
 
     async def _abandon(self) -> None:
         async with self._creating:  # the reply to a creation is awaited: it may make an upload

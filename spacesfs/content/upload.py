@@ -13,6 +13,7 @@ from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
 from spacesfs.content.records import SentPart, UploadRecord
 from spacesfs.content.staged import StagedFile
+from spacesfs.errors import FsError
 
 ROUNDS = 5  # of reading or sending what changed meanwhile; a file that is written that much is asked for again later
 
@@ -29,6 +30,10 @@ What the staged file holds when it is called is what the object will hold, so be
 
 class Busy(Exception):
     """The file was changed faster than it could be sent. Nothing is lost: ask again later."""
+
+
+class OnlyInUpload(FsError):
+    """Bytes that were let go are in an upload that can't be completed as it is, or were in one that is gone."""
 
 
 class UploadStore(Protocol):

@@ -16,7 +16,7 @@ from spacesfs.client.models import ObjectVersion, Part
 from spacesfs.content.extents import Extent
 from spacesfs.content.plan import MAX_OBJECT_BYTES
 from spacesfs.content.records import UploadRecord
-from spacesfs.content.upload import Busy
+from spacesfs.content.upload import Busy, OnlyInUpload
 from spacesfs.errors import FileTooBig
 from tests.content.uploading import CELL, MIB, PROPERTIES, Bench
 from tests.memory_store import Gate, MemoryStore
@@ -489,6 +489,42 @@ async def test_copies_are_resumed(make: Make) -> None:
     assert bench.memory.body("k") == bench.body(OLD)
     assert bench.memory.count()["copy_part"] == 1 + 2
     assert bench.is_clean()
+
+
+async def test_a_part_of_a_change_that_was_lost_is_no_hindrance(make: Make) -> None:
+    bench = make(OLD)
+    bench.write(5, b"recorded")
+    content = await bench.staged.make_durable()
+    bench.write(10 * CELL, b"not recorded")
+
+    async def fail() -> None:
+        raise ServerFault("away")
+
+    bench.when_checked = fail
+    with pytest.raises(ServerFault):
+        await bench.finish()
+    bench.restart(content)
+    await bench.upload.resume(bench.journal.records[1], bench.listed(), bench.source, bench.base)
+    bench.when_checked = None
+    await bench.finish()
+    assert bench.memory.body("k") == OLD[:5] + b"recorded" + OLD[13:]
+    assert bench.memory.count()["create_upload"] == 1
+    assert bench.is_clean()
+
+
+@pytest.mark.parametrize("how", ["cut", "vanished"])
+async def test_an_upload_that_has_the_only_copy_is_not_thrown_away(bench: MemoryBench, how: str) -> None:
+    await bench.pump()
+    bench.token = bench.staged.begin_sending()
+    bench.staged.let_go(Extent(CELL, 2 * CELL))
+    if how == "cut":
+        bench.staged.truncate(4 * CELL)
+    else:
+        bench.memory.uploads.clear()
+    with pytest.raises(OnlyInUpload):
+        await bench.finish()
+    assert bench.memory.count()["abort_upload"] == 0
+    assert bench.memory.names() == []
 
 
 @pytest.mark.parametrize("seed", range(6))
