@@ -34,16 +34,16 @@ class GatheredFile:
         self._gathered, self._gathered_at = bytearray(), 0
         self.written = ExtentSet()
 
-    def hold(self, extents: Iterable[Extent], take: Account) -> None:
-        """Account for the blocks of these extents.
+    def hold(self, start: int, end: int, take: Account) -> None:
+        """Account for the blocks of ``[start, end)``.
 
         Raises:
             NoSpace: As ``take`` does; nothing has changed.
         """
-        fresh = [gap for block in blocks_of(extents) for gap in self._held.gaps(*block)]
-        take(sum(gap.length for gap in fresh))
-        for gap in fresh:
-            self._held.add(*gap)
+        block = _block_of(start, end)
+        if fresh := sum(gap.length for gap in self._held.gaps(*block)):
+            take(fresh)
+            self._held.add(*block)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Put bytes for which `hold` was called.
@@ -124,6 +124,8 @@ class GatheredFile:
 
     def trim(self, needed: Iterable[Extent]) -> None:
         """Free what is neither needed nor in use; without anything left there is no file."""
+        if self.written and self._held.total_bytes - self.written.total_bytes < BLOCK_BYTES:
+            return  # not a whole block, as after any sequential write
         kept = blocks_of((*needed, *self.written, *self._gathered_extents()))
         if not kept:
             self.delete()
@@ -143,7 +145,8 @@ class GatheredFile:
         for gap in kept.gaps(0, end):
             self._backing.free(gap, end)
         self._backing.cut(end)
-        self.hold(self.written, take)
+        for extent in self.written:
+            self.hold(*extent, take)
 
     def close(self) -> None:
         """Free memory and descriptor.
@@ -181,5 +184,9 @@ def blocks_of(extents: Iterable[Extent]) -> ExtentSet:
     """Return the blocks of the disk that hold these extents."""
     blocks = ExtentSet()
     for start, end in extents:
-        blocks.add(start // BLOCK_BYTES * BLOCK_BYTES, -(-end // BLOCK_BYTES) * BLOCK_BYTES)
+        blocks.add(*_block_of(start, end))
     return blocks
+
+
+def _block_of(start: int, end: int) -> tuple[int, int]:
+    return start // BLOCK_BYTES * BLOCK_BYTES, -(-end // BLOCK_BYTES) * BLOCK_BYTES

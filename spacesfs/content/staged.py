@@ -166,12 +166,9 @@ class StagedFile:
         if self._memory is not None and not self.present.covers(0, self.size):
             self._leave_memory(self._memory, self._area.take_reserve)
         self._disk.flush()
-        dirty = ExtentSet()
-        for extent in (*self.dirty, *self._sending):
-            dirty.add(*extent)
         inline = None if self._memory is None else bytes(self._memory)
         written, present = tuple(self.written), tuple(self.present)
-        return ContentRecord(self.number, self.size, inline, written, present, tuple(dirty))
+        return ContentRecord(self.number, self.size, inline, written, present, tuple(self.changed()))
 
     async def make_durable(self) -> ContentRecord:
         """Bring all bytes to stable storage; return the record of them. Those written meanwhile are not in it.
@@ -234,6 +231,15 @@ class StagedFile:
             self.dirty.add(*extent)
         self._sending.clear()
 
+    def changed(self) -> ExtentSet:
+        """Return all that differs from the source: dirty, or being sent. To be looked at, not to be changed."""
+        if not self._sending:
+            return self.dirty
+        changed = ExtentSet()
+        for extent in (*self.dirty, *self._sending):
+            changed.add(*extent)
+        return changed
+
     def only_in_upload(self, extent: Extent) -> list[Extent]:
         """Return what of an extent was let go while it differed from the source: only the open upload has it."""
         gaps = self.gaps(extent)
@@ -244,12 +250,15 @@ class StagedFile:
     def restore(self, record: ContentRecord) -> None:
         """Become what a record says, and free what it does not name; for a staged file just made, of no size.
 
+        What the file holds counts as dirty, even where the record says it is the source's.
+
         Raises:
             OSError: The file is not there.
         """
-        for extents, recorded in ((self.present, record.present), (self.dirty, record.dirty)):
-            for extent in recorded:
-                extents.add(*extent)
+        for extent in record.present:
+            self.present.add(*extent)
+        for extent in (*record.dirty, *record.written):  # clean bytes may have been written over and not recorded
+            self.dirty.add(*extent)
         self.size = record.size
         if record.inline is not None:
             self._memory = bytearray(record.inline)
@@ -302,7 +311,7 @@ class StagedFile:
         if self._memory is not None:
             self._grow_memory(self._memory, end, take)
         if self._memory is None:
-            self._disk.hold([Extent(start, end)], take)
+            self._disk.hold(start, end, take)
 
     def _grow_memory(self, memory: bytearray, size_bytes: int, take: Account) -> None:
         """Make the memory reach that far, or leave it for the file."""
@@ -314,7 +323,8 @@ class StagedFile:
 
     def _leave_memory(self, memory: bytearray, take: Account) -> None:
         extents = list(self.present)
-        self._disk.hold(extents, take)
+        for extent in extents:
+            self._disk.hold(*extent, take)
         try:
             for start, end in extents:
                 self._disk.write(start, memory[start:end])
