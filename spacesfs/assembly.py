@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -23,6 +24,7 @@ from spacesfs.filesystem import FileSystem
 from spacesfs.localview import LocalView, Surroundings
 from spacesfs.namespace import Namespace
 from spacesfs.openfiles import OpenFiles
+from spacesfs.pending.carried import Carried
 from spacesfs.pending.changes import DropContent, SaveFact
 from spacesfs.pending.conditions import ConditionalPuts
 from spacesfs.pending.executor import Executor
@@ -30,7 +32,8 @@ from spacesfs.pending.journal import Journal
 from spacesfs.pending.ledger import Ledger
 from spacesfs.pending.overlay import Overlay
 from spacesfs.pending.scheduler import Scheduler
-from spacesfs.pending.uploads import Uploads
+from spacesfs.pending.streaming import Streams
+from spacesfs.pending.uploads import UploadRows, Uploads
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import InodeTable
 from spacesfs.tree.resolver import Resolver
@@ -85,12 +88,17 @@ async def assemble(
     reader = PageReader(bucket, pages, budget, spawn)
     overlay = _recovered_overlay(journal)
     staging = StagingArea(staged, options.staging_bytes, journal.next_content_number, options.timeout_seconds, spawn)
+
+    def forgotten(number: int) -> None:
+        journal.post(DropContent(number))
+        spawn(partial(uploads.abandon, number))
+
     contents = Contents(
         bucket,
         staging,
         lambda number: bool(overlay.users(number)),
         journal.inline,
-        lambda number: journal.post(DropContent(number)),
+        forgotten,
     )
     _recover_contents(journal, overlay, contents)
     scheduler = Scheduler(overlay, options.grace_seconds)
@@ -100,22 +108,26 @@ async def assemble(
     marker = await view.marker(options.prefix) if options.prefix else None
     root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
     table = InodeTable(options.prefix, root)
-    factory = FileFactory(contents, reader, _read_ahead(options))
-    files = OpenFiles(factory, table, ledger, sends_on_fsync=options.sends_on_fsync)
-    resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
-    surroundings = Surroundings(table, view, overlay, files)
+    carried = Carried(bucket, view.known)
     puts = ConditionalPuts(
         bucket, dict(journal.recovered.facts), lambda name, value: journal.post(SaveFact(name, value))
     )
-    uploads = Uploads(Uploader(bucket, budget))
-    executor = Executor(bucket, ledger, puts, uploads, budget, surroundings)
-    properties = PropertyKeeper(view, ledger, files, executor.carried)
+    rows = UploadRows(journal.post)
+    uploads = Uploads(Uploader(bucket, budget, rows), bucket, puts, journal.recovered.uploads, rows)
+    factory = FileFactory(contents, reader, _read_ahead(options))
+    streams = Streams(uploads, carried, spawn)
+    files = OpenFiles(factory, table, ledger, streams, sends_on_fsync=options.sends_on_fsync)
+    resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
+    surroundings = Surroundings(table, view, overlay, files)
+    executor = Executor(bucket, ledger, carried, puts, uploads, budget, surroundings)
+    properties = PropertyKeeper(view, ledger, files, carried)
     names = Namespace(bucket, table, view, resolver, files, ledger)
     filesystem = FileSystem(table, view, resolver, files, names, ledger, properties, reader)
     for intent in overlay:
         scheduler.changed(intent.key, 0.0)
     nursery.start_soon(scheduler.run, executor)
     nursery.start_soon(_save_left, files)
+    nursery.start_soon(uploads.clean_up, lambda number: bool(overlay.users(number)))
     return Parts(filesystem, table, ledger, pages, budget, staging, surroundings)
 
 

@@ -92,10 +92,6 @@ class Surroundings:
         self._files = files
         self.notices: deque[str] = deque(maxlen=_REMEMBERED_NOTICES)
 
-    def known(self, version: ObjectVersion) -> ObjectInfo | None:
-        """Return what is remembered of exactly this version."""
-        return self._view.known(version)
-
     def is_held(self, intent: Intent) -> bool:
         """Say whether a program still writes to the file, or reads what would go."""
         return self._files.is_held(intent)

@@ -15,8 +15,9 @@ from spacesfs.content.content import Content
 from spacesfs.content.file import FileFactory, OpenFile
 from spacesfs.content.reader import FileReader
 from spacesfs.errors import BadHandle, Conflict, Exists, FsError
-from spacesfs.pending.intents import Absent, Intent
+from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.ledger import Ledger, Place
+from spacesfs.pending.streaming import Stream, Streams
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import conflict_name
 
@@ -32,6 +33,7 @@ class Opened:
         unlinked_key: The key that it had when its name was removed; the object stays until the last handle is gone.
         dirty_since: When the oldest byte was written that is not acknowledged, in seconds since the epoch.
         error: What the next close has to tell.
+        stream: Follows what is written, so that it can be sent at once.
     """
 
     inode: Inode
@@ -41,6 +43,7 @@ class Opened:
     unlinked_key: str | None = None
     dirty_since: float | None = None
     error: Exception | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,13 @@ class OpenFiles:
     Space.
     """
 
-    def __init__(self, content: FileFactory, table: InodeTable, ledger: Ledger, *, sends_on_fsync: bool) -> None:
+    def __init__(
+        self, content: FileFactory, table: InodeTable, ledger: Ledger, streams: Streams, *, sends_on_fsync: bool
+    ) -> None:
         self._content = content
         self._table = table
         self._ledger = ledger
+        self._streams = streams
         self._sends_on_fsync = sends_on_fsync or ledger.is_direct
         self._opened: dict[int, Opened] = {}
         self._unlinked: dict[str, set[Opened]] = {}
@@ -145,7 +151,23 @@ class OpenFiles:
         """Write through a handle; return the bytes written."""
         opened = self.handle(number).opened
         self._note_change(opened)
-        return await opened.file.write(offset, data)
+        written = await opened.file.write(offset, data)
+        self._follow(opened, offset, written)
+        return written
+
+    def _follow(self, opened: Opened, offset: int, length: int) -> None:
+        """Let a large file go to the Space while it is written."""
+        content = opened.file.content
+        if content is None:
+            return
+        if opened.stream is None or opened.stream.content is not content:
+            opened.stream = Stream(content)
+        if opened.stream.wrote(offset, length) and is_wanted(opened.inode) and not opened.inode.is_displaced:
+            self._streams.advance(opened.stream, opened.inode.key, lambda: self._wanted(opened))
+
+    def _wanted(self, opened: Opened) -> Present | None:
+        place, content = self._place(opened.inode), opened.file.content
+        return self._ledger.with_content(place, content) if place is not None and content is not None else None
 
     async def truncate(self, opened: Opened, size_bytes: int) -> None:
         """Set the size of an open file."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 from spacesfs.attributes import DIRECTORY_TYPE, METADATA_LIMIT_BYTES, Attributes, metadata_bytes, metadata_with
 from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion
 from spacesfs.errors import NoSpace, NotFound, StaleFile
 from spacesfs.openfiles import OpenFiles
+from spacesfs.pending.carried import Carried
 from spacesfs.pending.intents import Present
 from spacesfs.pending.ledger import Ledger
 from spacesfs.tree.inodes import Inode
 from spacesfs.tree.view import View
 
 Change = Callable[[ObjectProperties], ObjectProperties]
-Carried = Callable[[ObjectInfo], Awaitable[ObjectProperties]]
-"""Returns everything that a rewrite of an object must send again."""
 
 
 class PropertyKeeper:
@@ -95,7 +94,7 @@ class PropertyKeeper:
     async def _old_properties(self, info: ObjectInfo | None) -> ObjectProperties:
         if info is None:
             return ObjectProperties(content_type=DIRECTORY_TYPE)
-        return await self._carried(info) if info.etag else info.properties
+        return await self._carried.by(info) if info.etag else info.properties
 
     def _wanted(self, inode: Inode) -> tuple[Present | None, ObjectVersion | None]:
         """Return what a file's key shall hold or does hold, and the version there; None of a file that is nowhere."""

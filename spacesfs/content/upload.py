@@ -1,4 +1,4 @@
-"""From a changed file to an object: in one PUT; and what that shares with the upload in parts."""
+"""What uploading a file needs, and may end with."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from spacesfs.client.errors import IntegrityError
 from spacesfs.client.hashing import md5_hex
-from spacesfs.client.models import ObjectProperties, ObjectVersion, Part
+from spacesfs.client.models import ObjectProperties, Part
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
 from spacesfs.content.records import SentPart, UploadRecord
-from spacesfs.content.staged import StagedFile
 from spacesfs.errors import FsError
 
 ROUNDS = 5  # of reading or sending what changed meanwhile; a file that is written that much is asked for again later
@@ -107,33 +105,7 @@ class Uploader:
         self.journal = journal
         self.now = now
 
-    async def put_small(
-        self,
-        key: str,
-        staged: StagedFile,
-        source: Source,
-        properties: ObjectProperties,
-        seal: Seal,
-        *,
-        if_match: str | None = None,
-        if_none_match: bool = False,
-    ) -> ObjectVersion:
-        """Store a file of up to ``SINGLE_PUT_BYTES`` in one request.
-
-        Raises:
-            PreconditionFailed: One of the conditions does not hold.
-            Busy: The file is being written without a pause.
-        """
-        for _ in range(ROUNDS):
-            changes, size = staged.changes, staged.size
-            async with self.budget.reserve(size):
-                body = await source.read_all(Extent(0, size))
-                etag = await md5_hex(body)
-                if staged.changes != changes:
-                    continue
-                await seal(etag)
-                stored = await self.store.put(key, body, properties, if_match=if_match, if_none_match=if_none_match)
-                if stored != etag:
-                    raise IntegrityError(f"{key} was stored with ETag {stored}, sent with MD5 {etag}", key=key)
-                return ObjectVersion(key, etag, size)
-        raise Busy
+    async def md5_of(self, source: Source, extent: Extent) -> str:
+        """Return the hex MD5 of an extent as it is now."""
+        async with self.budget.reserve(extent.length):
+            return await md5_hex(await source.read_all(extent))

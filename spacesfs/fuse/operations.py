@@ -25,7 +25,6 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from spacesfs.content.upload import PART_BYTES
 from spacesfs.errors import InvalidCall, NoAttribute, NotFound, NotPermitted, errno_for
 from spacesfs.filesystem import BLOCK_BYTES, AttributeChange, Caller, FileSystem
 from spacesfs.tree.inodes import Inode
@@ -39,6 +38,7 @@ T = TypeVar("T")
 
 _FREE_BYTES = 1 << 50  # a Space has no size; one petabyte lets every program believe that its file fits
 _MAX_SIZE = 2**63 - 1  # off_t; a listing may claim more
+_BLOCK_BYTES = 4 << 20  # what programs should read and write at once: RGW's stripe
 _FREE_FILES = 100_000_000  # DigitalOcean, Spaces limits: objects in a bucket
 
 
@@ -295,7 +295,7 @@ class Operations(pyfuse3.Operations):
         entry.st_nlink = 2 if attributes.is_directory else int(inode.is_linked)
         entry.st_uid, entry.st_gid, entry.st_rdev = attributes.uid, attributes.gid, attributes.rdev
         entry.st_size = 0 if attributes.is_directory else min(self._fs.size_of(inode), _MAX_SIZE)
-        entry.st_blksize = PART_BYTES
+        entry.st_blksize = _BLOCK_BYTES
         entry.st_blocks = -(-entry.st_size // BLOCK_BYTES)
         entry.st_atime_ns, entry.st_mtime_ns = attributes.atime_ns, attributes.mtime_ns
         entry.st_ctime_ns = attributes.ctime_ns

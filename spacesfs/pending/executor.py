@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable
 from dataclasses import replace
-from mimetypes import guess_type
 from typing import Protocol
 
-from spacesfs.attributes import metadata_with
 from spacesfs.client.errors import NoSuchKey, PreconditionFailed, SpacesError
 from spacesfs.client.hashing import md5_hex
 from spacesfs.client.models import (
     Acl,
     CopyResult,
-    DeleteFailure,
-    ListPage,
     ObjectInfo,
     ObjectProperties,
     ObjectVersion,
@@ -24,13 +19,14 @@ from spacesfs.client.models import (
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.content import Content
 from spacesfs.content.extents import Extent
-from spacesfs.content.reader import RangeStore
-from spacesfs.content.upload import SINGLE_PUT_BYTES, UploadStore
+from spacesfs.content.plan import SINGLE_PUT_BYTES
+from spacesfs.content.upload import UploadStore
 from spacesfs.errors import Conflict, StaleFile
+from spacesfs.pending.carried import Carried
 from spacesfs.pending.conditions import ConditionalPuts
 from spacesfs.pending.intents import Intent, Present
 from spacesfs.pending.ledger import Ledger
-from spacesfs.pending.removals import Removals
+from spacesfs.pending.removals import Removals, RemovalStore
 from spacesfs.pending.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -38,7 +34,7 @@ log = logging.getLogger(__name__)
 _ASIDE = ".spacesfs-aside"
 
 
-class ChangeStore(RangeStore, UploadStore, Protocol):
+class ChangeStore(UploadStore, RemovalStore, Protocol):
     """What is needed of a bucket here."""
 
     async def copy(
@@ -52,32 +48,9 @@ class ChangeStore(RangeStore, UploadStore, Protocol):
     ) -> CopyResult:
         """Copy an object inside the Space."""
 
-    async def delete(self, key: str) -> None:
-        """Delete an object; one that is not there counts as deleted."""
-
-    async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
-        """Delete objects."""
-
-    async def get_acl(self, key: str) -> Acl:
-        """Return an object's canned ACL."""
-
-    async def get_tags(self, key: str) -> str | None:
-        """Return an object's tags, query-encoded."""
-
-    async def list_page(
-        self, prefix: str, *, delimiter: str | None = None, start_after: str | None = None, resume: str | None = None
-    ) -> ListPage:
-        """Return one page of a listing."""
-
-    def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
-        """Yield the pages of a listing."""
-
 
 class Surroundings(Protocol):
     """The rest of the mount, as the executor needs it."""
-
-    def known(self, version: ObjectVersion) -> ObjectInfo | None:
-        """Return what is remembered of exactly this version."""
 
     def is_held(self, intent: Intent) -> bool:
         """Say whether a program still writes to the file, or reads what would go."""
@@ -102,6 +75,7 @@ class Executor:
         self,
         store: ChangeStore,
         ledger: Ledger,
+        carried: Carried,
         puts: ConditionalPuts,
         uploads: Uploads,
         budget: ByteBudget,
@@ -109,6 +83,7 @@ class Executor:
     ) -> None:
         self._store = store
         self._ledger = ledger
+        self._carried = carried
         self._puts = puts
         self._uploads = uploads
         self._budget = budget
@@ -161,38 +136,45 @@ class Executor:
         key = f"{intent.key}{_ASIDE}-{intent.order}"
 
         async def copy() -> ObjectVersion:
-            result = await self._store.copy(source.key, key, source_etag=source.etag, acl=await self._acl(source))
+            acl = await self._carried.acl(await self._carried.info(source))
+            result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
             return ObjectVersion(key, result.etag, source.size)
 
         await self._ledger.put_aside(intent, key, copy)
 
-    async def carried(self, info: ObjectInfo) -> ObjectProperties:
-        """Return everything a rewrite of an object must send again; asks for what HEAD does not tell."""
-        properties = info.properties
-        if properties.acl is None:
-            properties = replace(properties, acl=await self._store.get_acl(info.key))
-        if properties.tags is None:
-            tags = await self._store.get_tags(info.key) if info.tag_count else None
-            properties = replace(properties, tags=tags or "")
-        return properties
-
     # --- an object made of local bytes
 
     async def _store_or_copy(self, intent: Intent, want: Present) -> ObjectInfo | None:
-        """Return what the key holds now; None when something else had to be done first."""
+        """Return what the key holds now; None when something is left to do."""
         if want.content is None:
             return await self._copy(intent, want)
         content = await self._ledger.contents.get(want.content)
-        begun = self._uploads.of(content)
-        if begun is not None and begun.key != intent.key:
-            await self._finish_elsewhere(content, begun.key)
+        key_of_upload = self._uploads.key_of(content)
+        if key_of_upload not in {None, intent.key}:
+            await self._finish_elsewhere(content, key_of_upload or "")
             return None
-        properties = await self._properties(intent.key, want)
+        properties = await self._carried.wanted(intent.key, want)
         if intent.base is not None:
             await self._around.keep_readers(intent.base)
-        if begun is None and content.staged.size <= SINGLE_PUT_BYTES:
+        if key_of_upload is None and content.staged.size <= SINGLE_PUT_BYTES:
             return await self._put(intent, content, properties)
-        return await self._uploads.finish(intent, content, properties)
+        return await self._finish(intent, content, properties)
+
+    async def _finish(self, intent: Intent, content: Content, properties: ObjectProperties) -> ObjectInfo | None:
+        version = await self._uploads.completed_before(content, intent.attempts)
+        given: ObjectProperties | None = None
+        if version is not None:
+            content.source = version
+            content.staged.sent(content.staged.begin_sending())
+        else:
+            version, given = await self._uploads.finish(
+                intent.key, content, properties, intent.base, intent.attempts, self._ledger.note_attempt
+            )
+        if given == properties:
+            return stored_info(version, properties)
+        self._ledger.confirm_bytes(intent, version)  # its times, at least, were not known when the upload began
+        self._around.confirmed(intent, stored_info(version, given or properties))
+        return None
 
     async def _put(self, intent: Intent, content: Content, properties: ObjectProperties) -> ObjectInfo:
         staged = content.staged
@@ -217,10 +199,13 @@ class Executor:
     async def _finish_elsewhere(self, content: Content, key: str) -> None:
         """A file was renamed while its parts went up: it is completed under its old name, then it can be copied."""
         old = self._ledger.overlay.get(key)
-        base = old.base if old is not None else None
-        version = await self._uploads.finish_at(key, content, base, self._attempts(key))
-        if old is not None:
-            self._ledger.rebase(key, version)
+        base, attempts = (old.base, old.attempts) if old is not None else (None, ())
+        version = await self._uploads.completed_before(content, attempts)
+        if version is None:
+            version, _ = await self._uploads.finish(
+                key, content, ObjectProperties(), base, attempts, self._ledger.note_attempt
+            )
+        self._ledger.rebase(key, version)
         self._ledger.stored(content, version)
 
     # --- an object made of another
@@ -230,7 +215,7 @@ class Executor:
         assert source is not None, "an object without local bytes is a copy"
         try:
             if source.key == key:
-                properties = await self._properties(key, want)
+                properties = await self._carried.wanted(key, want)
                 result = await self._store.copy(key, key, source_etag=source.etag, replace=properties)
             else:
                 properties, result = await self._copy_from(intent, want, source)
@@ -250,44 +235,12 @@ class Executor:
             await self._around.keep_readers(base)
         await self._ledger.note_attempt(key, source.etag)
         if want.attributes is not None or want.properties is not None:
-            properties = await self._properties(key, want)
+            properties = await self._carried.wanted(key, want)
             return properties, await self._store.copy(source.key, key, source_etag=source.etag, replace=properties)
-        info = self._around.known(source) or await self._store.head(source.key)
-        if info.etag != source.etag:
-            raise StaleFile
-        acl = info.properties.acl or await self._store.get_acl(source.key)
+        info = await self._carried.info(source)
+        acl = await self._carried.acl(info)
         result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
         return replace(info.properties, acl=acl), result
-
-    # --- what an object carries
-
-    async def _properties(self, key: str, want: Present) -> ObjectProperties:
-        carried = want.properties
-        if carried is None:
-            carried = await self._carried_by(want)
-        if carried.content_type is None:
-            carried = replace(carried, content_type=guess_type(key)[0])
-        if want.attributes is None:
-            return carried
-        return replace(carried, metadata=metadata_with(want.attributes, carried.metadata))
-
-    async def _carried_by(self, want: Present) -> ObjectProperties:
-        """Return what the source carries; nothing of a source that is gone, if only its properties were wanted."""
-        source = want.source
-        assert source is not None, "properties are given or carried"
-        info = self._around.known(source)
-        if info is None:
-            with suppress(NoSuchKey):
-                info = await self._store.head(source.key)
-        if info is not None and info.etag == source.etag:
-            return await self.carried(info)
-        if want.content is None:
-            raise StaleFile
-        return ObjectProperties()
-
-    async def _acl(self, version: ObjectVersion) -> Acl:
-        info = self._around.known(version)
-        return (info.properties.acl if info is not None else None) or await self._store.get_acl(version.key)
 
     def _attempts(self, key: str) -> tuple[str, ...]:
         intent = self._ledger.overlay.get(key)

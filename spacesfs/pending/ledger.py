@@ -107,12 +107,12 @@ class Ledger:
             if place is None:
                 return
             batch = _Batch([SaveContent(record)])
-            self._put(batch, place.key, self._with_content(place, content), place.replaces)
+            self._put(batch, place.key, self.with_content(place, content), place.replaces)
             content.saved_changes = changes
             await self._commit(batch)
             content.staged.trim(record)
 
-    def _with_content(self, place: Place, content: Content) -> Present:
+    def with_content(self, place: Place, content: Content) -> Present:
         """Return what a key shall hold: these bytes, and all that is known of its properties."""
         old = self.overlay.present(place.key)
         properties = ObjectProperties() if place.replaces is None else None
@@ -225,6 +225,23 @@ class Ledger:
             else:
                 self._replace(batch, now, replace(now, want=rest, base=version, attempts=(), since=time.time()))
         if version is not None and isinstance(done.want, Present) and done.want.content is not None:
+            self._move_users(batch, done.want.content, version)
+        self._post(batch)
+
+    def confirm_bytes(self, done: Intent, version: ObjectVersion) -> None:
+        """The Space holds the bytes that an intent wanted; what the object carries is still to be set right."""
+        batch = _Batch()
+        now = self.overlay.get(done.key)
+        want = now.want if now is not None else None
+        if now is not None and isinstance(want, Present) and want.content == _content_of(done):
+            content = self.contents.live(want.content) if want.content is not None else None
+            is_stored = content is None or content.is_clean
+            rest = replace(want, source=version, content=None if is_stored else want.content)
+            self._replace(batch, now, replace(now, want=rest, base=version, attempts=(), since=time.time()))
+            self.scheduler.changed(done.key)
+        elif now is not None:
+            self._replace(batch, now, replace(now, base=version, attempts=(), since=time.time()))
+        if isinstance(done.want, Present) and done.want.content is not None:
             self._move_users(batch, done.want.content, version)
         self._post(batch)
 
@@ -389,3 +406,7 @@ class Ledger:
 def _note_freed(batch: _Batch, old: Intent | None) -> None:
     if old is not None and isinstance(old.want, Present) and old.want.content is not None:
         batch.freed.append(old.want.content)
+
+
+def _content_of(intent: Intent) -> int | None:
+    return intent.want.content if isinstance(intent.want, Present) else None

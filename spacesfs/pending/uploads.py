@@ -1,46 +1,263 @@
-"""Large files on their way: multipart uploads of local contents."""
+"""Large files on their way: one multipart upload for each content that needs one, from its first part to its object."""
 
 from __future__ import annotations
 
-from spacesfs.client.errors import PreconditionFailed
-from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion
+import logging
+from collections.abc import Awaitable, Callable, Container
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from spacesfs.client.errors import NoSuchUpload, PreconditionFailed, SpacesError
+from spacesfs.client.hashing import multipart_etag
+from spacesfs.client.models import ObjectProperties, ObjectVersion, Part, Upload
 from spacesfs.content.content import Content
-from spacesfs.content.upload import Uploader, plan_parts
-from spacesfs.errors import Conflict
-from spacesfs.pending.intents import Intent
+from spacesfs.content.multipart import MultipartUpload
+from spacesfs.content.records import SentPart, UploadRecord
+from spacesfs.content.upload import Uploader
+from spacesfs.errors import Conflict, FsError
+from spacesfs.pending.changes import Change, DropUpload, SavePart, SaveUpload
+from spacesfs.pending.conditions import ConditionalPuts
+
+log = logging.getLogger(__name__)
+
+_CLOCK_SLACK_SECONDS = 5.0  # between our clock and the server's, when an upload is recognised by its time
+
+NoteAttempt = Callable[[str, str], Awaitable[None]]
+"""Told a key and the ETag that it may have from now on."""
+
+
+class PartStore(Protocol):
+    """What is needed of a bucket here."""
+
+    async def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """Return the parts that the server has of an upload."""
+
+    async def list_uploads(self, prefix: str = "") -> list[Upload]:
+        """Return the uploads in progress under a prefix."""
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Throw a multipart upload away."""
+
+
+class UploadRows:
+    """Tells the journal of uploads; nobody waits for it, for what it misses is found by asking the server."""
+
+    def __init__(self, post: Callable[[Change], None]) -> None:
+        self._post = post
+
+    def began(self, record: UploadRecord) -> None:
+        """An upload is about to be created, or was."""
+        self._post(SaveUpload(record))
+
+    def has_part(self, content: int, part: SentPart) -> None:
+        """An upload has a part."""
+        self._post(SavePart(content, part))
+
+    def ended(self, content: int) -> None:
+        """There is no upload of a content any more."""
+        self._post(DropUpload(content))
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An upload under way; its properties were given at its start, and are not known of an earlier process's."""
+
+    key: str
+    upload: MultipartUpload
+    properties: ObjectProperties | None
 
 
 class Uploads:
-    def __init__(self, uploader: Uploader) -> None:
+    """The multipart uploads of a mount, by the number of their content.
+
+    One begins when a large file is written in order, or when it is to be stored, or was left by an earlier process; it
+    ends with its object, or with its content.
+    """
+
+    def __init__(
+        self,
+        uploader: Uploader,
+        store: PartStore,
+        puts: ConditionalPuts,
+        recovered: dict[int, UploadRecord],
+        rows: UploadRows,
+    ) -> None:
         self._uploader = uploader
+        self._store = store
+        self._puts = puts
+        self._rows = rows
+        self._begun: dict[int, _Begun] = {}
+        self._left = dict(recovered)
+        self._is_pumping: set[int] = set()
 
-    def of(self, content: Content):
-        return None
+    def key_of(self, content: Content) -> str | None:
+        """Return the key that a content's upload goes to, if it has one."""
+        begun = self._begun.get(content.number)
+        if begun is not None:
+            return begun.key
+        left = self._left.get(content.number)
+        return left.key if left is not None else None
 
-    async def finish(self, intent: Intent, content: Content, properties: ObjectProperties) -> ObjectInfo:
-        staged = content.staged
-        source = content.source
-        size = staged.size
-        parts = plan_parts(size, staged.dirty, source.size if source else 0)
-        token = staged.begin_sending()
+    async def finish(
+        self,
+        key: str,
+        content: Content,
+        properties: ObjectProperties,
+        expected: ObjectVersion | None,
+        ours: Container[str],
+        note_attempt: NoteAttempt,
+    ) -> tuple[ObjectVersion, ObjectProperties | None]:
+        """Make the object of a content; return it, and the properties that it has: they are set when an upload begins.
 
-        class Src:
-            def note_attempt(self, etag):
-                pass
+        Args:
+            key: Of the object; of one under way its own.
+            content: What to send; its source is copied from.
+            properties: For an upload that has yet to begin.
+            expected: The version that may be replaced; None: nothing.
+            ours: ETags that earlier requests of ours may have made.
+            note_attempt: Awaited with the ETag before the object may appear.
 
-            async def read_all(self, extent):
-                return await content.read_all(extent)
+        Raises:
+            Conflict: Another host has the key, or changed the object, or what was to be copied is gone.
+            Busy: The file is being written without a pause.
+            SpacesError, FsError: It did not work; what was sent counts the next time.
+        """
+        begun = await self._resumed(content) or self._begin(key, content, properties)
+        staged, source = content.staged, content.source
+        token: int | None = None
+
+        async def check() -> None:
+            await self._puts.check(key, expected.etag if expected is not None else None, ours)
+            if source is not None and source.key != key:
+                await self._puts.check(source.key, source.etag, ())
+
+        async def seal(etag: str) -> None:
+            nonlocal token
+            if token is not None:
+                staged.not_sent(token)
+            token = staged.begin_sending()
+            await note_attempt(key, etag)
 
         try:
-            etag = await self._uploader.put_parts(intent.key, Src(), parts, properties, source)
-        except PreconditionFailed as error:
-            staged.not_sent(token)
-            raise Conflict from error
-        except BaseException:
-            staged.not_sent(token)
+            version = await begun.upload.finish(content, source, check, seal)
+        except BaseException as error:
+            if token is not None:
+                staged.not_sent(token)
+            if isinstance(error, PreconditionFailed):
+                raise Conflict from error
             raise
-        version = ObjectVersion(intent.key, etag, size)
         content.source = version
-        staged.sent(token)
-        from spacesfs.pending.executor import stored_info
-        return stored_info(version, properties)
+        if token is not None:
+            staged.sent(token)
+        self._begun.pop(content.number, None)
+        return version, begun.properties
+
+    def begin(self, key: str, content: Content, properties: ObjectProperties) -> None:
+        """Start to send a file that is still being written; nothing goes before the first `pump`."""
+        if self.key_of(content) is None:
+            self._begin(key, content, properties)
+
+    async def pump(self, content: Content, settled_to: Callable[[], int]) -> None:
+        """Send what is complete of a file that is being written, until nothing is. What fails is tried again later."""
+        begun = self._begun.get(content.number)
+        if begun is None or content.number in self._is_pumping:
+            return
+        self._is_pumping.add(content.number)
+        try:
+            done = -1
+            while done < (now := settled_to()) and self._begun.get(content.number) is begun:
+                done = now
+                await begun.upload.pump(now, content)
+        except (SpacesError, FsError, OSError) as error:
+            log.info("%s is not sent while it is written: %s", begun.key, error)
+        finally:
+            self._is_pumping.discard(content.number)
+
+    async def abandon(self, number: int) -> None:
+        """A content is needed no more: its upload is thrown away. What can't be told to the server is left to recovery."""
+        begun = self._begun.pop(number, None)
+        if begun is not None:
+            await begun.upload.abort()
+        elif number in self._left:
+            await self._abort_left(self._left.pop(number))
+
+    async def clean_up(self, is_wanted: Callable[[int], bool]) -> None:
+        """Throw away the uploads that an earlier process left and nobody will go on with."""
+        for number, record in list(self._left.items()):
+            if not is_wanted(number):
+                self._left.pop(number, None)
+                await self._abort_left(record)
+
+    def _begin(self, key: str, content: Content, properties: ObjectProperties) -> _Begun:
+        begun = self._begun.get(content.number)
+        if begun is None:
+            upload = MultipartUpload(self._uploader, key, content.staged, properties)
+            begun = self._begun[content.number] = _Begun(key, upload, properties)
+        return begun
+
+    async def _resumed(self, content: Content) -> _Begun | None:
+        """Go on with an upload of an earlier process, if there is one and the server still has it."""
+        record = self._left.pop(content.number, None)
+        if record is None:
+            return self._begun.get(content.number)
+        try:
+            listed = await self._listed(record)
+            if listed is None:
+                await self._abort_left(record)
+                return None
+            upload = MultipartUpload(self._uploader, record.key, content.staged, ObjectProperties())
+            await upload.resume(record, listed, content, content.source)
+        except BaseException:
+            self._left[content.number] = record
+            raise
+        begun = self._begun[content.number] = _Begun(record.key, upload, None)
+        return begun
+
+    async def _listed(self, record: UploadRecord) -> list[Part] | None:
+        if not record.upload_id:
+            return None
+        try:
+            return await self._store.list_parts(record.key, record.upload_id)
+        except NoSuchUpload:
+            return None
+
+    async def completed_before(self, content: Content, etags: Container[str]) -> ObjectVersion | None:
+        """Return the object that an earlier process made of a content and did not live to hear of; None if it did not.
+
+        The parts that the journal has are compared with the bytes that are here.
+        """
+        record = self._left.get(content.number)
+        if record is None or not record.parts or await self._listed(record) is not None:
+            return None
+        parts = sorted(record.parts, key=lambda part: part.number)
+        etag = multipart_etag([part.etag for part in parts])
+        version = ObjectVersion(record.key, etag, content.staged.size)
+        if etag not in etags or parts[-1].extent.end != version.size:
+            return None
+        for part in parts:
+            if not part.is_copy and part.etag != await self._uploader.md5_of(content, part.extent):
+                return None
+        self._left.pop(content.number, None)
+        self._rows.ended(content.number)
+        return version
+
+    async def _abort_left(self, record: UploadRecord) -> None:
+        """Throw an earlier process's upload away; also one that was asked for and whose reply did not come."""
+        try:
+            for upload_id in await self._ids(record):
+                with suppress(NoSuchUpload):
+                    await self._store.abort_upload(record.key, upload_id)
+        except SpacesError as error:
+            log.info("an upload of %s is left for later: %s", record.key, error)
+            self._left.setdefault(record.content, record)
+            return
+        self._rows.ended(record.content)
+
+    async def _ids(self, record: UploadRecord) -> list[str]:
+        if record.upload_id:
+            return [record.upload_id]
+        since_ns = (record.started - _CLOCK_SLACK_SECONDS) * 1e9
+        uploads = await self._store.list_uploads(record.key)
+        mine = (upload for upload in uploads if upload.key == record.key and upload.initiated_ns >= since_ns)
+        return [upload.upload_id for upload in mine]
