@@ -47,7 +47,7 @@ class MultipartUpload:
     """One multipart upload of one staged file, which may be written all the while; it hears of that by `on_change`.
 
     `pump` may run many times at once, and beside `finish`. A request that fails leaves the upload usable: call again.
-    It ends by `finish` or `abort`. Sent bytes may be let go by whole cells: complete before they are changed or cut off.
+    It ends by `finish` or `abort`. Sent bytes may be let go, by whole cells; finish before those are changed or cut.
 
     Invariants: ``_parts`` are those that the server has, with the bytes that the file has. ``_used`` are all numbers
     that the server may have a part of: each of them must be in the list that completes the upload.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion
+from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion, Part
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
 from spacesfs.content.multipart import MultipartUpload
@@ -15,9 +17,12 @@ from spacesfs.content.records import ContentRecord, SentPart, UploadRecord
 from spacesfs.content.staging import StagedFile, StagingArea
 from spacesfs.content.upload import Uploader, UploadStore
 from tests.content.staged_bytes import content
+from tests.memory_store import MemoryStore
 
 MIB = 1 << 20
 CELL = 8 * MIB
+BODY = random.Random(2).randbytes(5 * CELL + 77)
+OLD = random.Random(3).randbytes(20 * CELL)
 PROPERTIES = ObjectProperties(content_type="text/plain", metadata={"mode": "33188"})
 
 
@@ -124,3 +129,23 @@ class Bench:
         self.staged = self._make_area().restore(record)
         self.source = Bytes(self.store, self.staged, self.base)
         self.upload = MultipartUpload(self.uploader, "k", self.staged, PROPERTIES)
+
+
+class MemoryBench(Bench):
+    """A bench over a store in memory."""
+
+    def __init__(self, directory: Path, base: bytes = b"", budget_bytes: int = 4 * CELL) -> None:
+        self.memory = MemoryStore()
+        version = self.memory.set("k", base) if base else None
+        super().__init__(self.memory, directory, version, budget_bytes)
+
+    def listed(self) -> list[Part]:
+        """Return what ListParts would."""
+        (parts,) = self.memory.uploads.values()
+        return [
+            Part(number, hashlib.md5(body, usedforsecurity=False).hexdigest(), len(body))
+            for number, body in sorted(parts.items())
+        ]
+
+    def is_clean(self) -> bool:
+        return not self.memory.uploads and self.budget.used_bytes == 0 and not self.journal.records
