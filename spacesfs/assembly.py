@@ -102,18 +102,24 @@ async def assemble(
     )
     _recover_contents(journal, overlay, contents)
     scheduler = Scheduler(overlay, options.grace_seconds)
+    puts = ConditionalPuts(
+        bucket, dict(journal.recovered.facts), lambda name, value: journal.post(SaveFact(name, value))
+    )
+    uploader = Uploader(bucket, budget, UploadRows(journal.post))
+    uploads = Uploads(uploader, bucket, puts, journal.recovered.uploads, journal, staging.is_tight)
     ledger = Ledger(
-        overlay, journal, contents, scheduler, grace_seconds=options.grace_seconds, is_direct=options.is_direct
+        overlay,
+        journal,
+        contents,
+        scheduler,
+        uploads.at,
+        grace_seconds=options.grace_seconds,
+        is_direct=options.is_direct,
     )
     marker = await view.marker(options.prefix) if options.prefix else None
     root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
     table = InodeTable(options.prefix, root)
     carried = Carried(bucket, view.known)
-    puts = ConditionalPuts(
-        bucket, dict(journal.recovered.facts), lambda name, value: journal.post(SaveFact(name, value))
-    )
-    rows = UploadRows(journal.post)
-    uploads = Uploads(Uploader(bucket, budget, rows), bucket, puts, journal.recovered.uploads, rows)
     factory = FileFactory(contents, reader, _read_ahead(options))
     streams = Streams(uploads, carried, spawn)
     files = OpenFiles(factory, table, ledger, streams, sends_on_fsync=options.sends_on_fsync)

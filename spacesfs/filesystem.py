@@ -237,8 +237,7 @@ class FileSystem:
 
     async def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
         """Return up to ``length`` bytes; fewer only at the end of the file."""
-        opened = self.files.handle(handle)
-        return await opened.opened.file.read(opened.reader, offset, length)
+        return await self.files.read(handle, offset, length)
 
     async def setattr(self, number: int, change: AttributeChange, handle: int | None, thread: int = 0) -> Inode:
         """Change attributes and size; return the inode."""

@@ -14,7 +14,7 @@ from spacesfs.client.models import ObjectVersion
 from spacesfs.content.content import Content
 from spacesfs.content.file import FileFactory, OpenFile
 from spacesfs.content.reader import FileReader
-from spacesfs.errors import BadHandle, Conflict, Exists, FsError
+from spacesfs.errors import BadHandle, Conflict, Exists, FsError, NoSpace
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.ledger import Ledger, Place
 from spacesfs.pending.streaming import Stream, Streams
@@ -151,9 +151,31 @@ class OpenFiles:
         """Write through a handle; return the bytes written."""
         opened = self.handle(number).opened
         self._note_change(opened)
-        written = await opened.file.write(offset, data)
-        self._follow(opened, offset, written)
-        return written
+        content = opened.file.content
+        if content is not None and content.is_missing(offset, offset + len(data)):
+            await self._complete(opened)
+        while True:
+            try:
+                written = await opened.file.write(offset, data)
+            except NoSpace:
+                self._ledger.scheduler.hurry_all()
+                await self._content.contents.area.wait_for_room(len(data))
+            else:
+                self._follow(opened, offset, written)
+                return written
+
+    async def read(self, number: int, offset: int, length: int) -> bytes | memoryview:
+        """Read through a handle; return up to ``length`` bytes, fewer only at the end of the file."""
+        handle = self.handle(number)
+        content = handle.opened.file.content
+        if content is not None and content.is_missing(offset, offset + length):
+            await self._complete(handle.opened)
+        return await handle.opened.file.read(handle.reader, offset, length)
+
+    async def _complete(self, opened: Opened) -> None:
+        """Bytes are needed that only an open upload has: it becomes an object, of which the file is a change then."""
+        await self.save(opened)
+        await self._send(opened)
 
     def _follow(self, opened: Opened, offset: int, length: int) -> None:
         """Let a large file go to the Space while it is written."""
@@ -172,6 +194,9 @@ class OpenFiles:
     async def truncate(self, opened: Opened, size_bytes: int) -> None:
         """Set the size of an open file."""
         self._note_change(opened)
+        content = opened.file.content
+        if content is not None and content.is_missing(size_bytes, opened.file.size):
+            await self._complete(opened)
         await opened.file.truncate(size_bytes)
 
     async def clear(self, opened: Opened) -> None:

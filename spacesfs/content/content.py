@@ -22,6 +22,7 @@ class Content:
         source: The version that has what is not staged; None when everything is.
         holders: Open files that use it.
         saved_changes: ``staged.changes`` when the journal last had all of it; -1 for never.
+        is_thin: Some changed bytes are in an open upload only.
         lock: Held while it is saved, filled or emptied; writing does not need it.
     """
 
@@ -31,6 +32,7 @@ class Content:
         self.source = source
         self.holders = 0
         self.saved_changes = -1
+        self.is_thin = False
         self.lock = trio.Lock()
 
     @property
@@ -53,6 +55,10 @@ class Content:
     def is_whole(self) -> bool:
         """Say whether all bytes are here."""
         return not self.staged.gaps(Extent(0, self.staged.size))
+
+    def is_missing(self, start: int, end: int) -> bool:
+        """Say whether changed bytes are needed that only an open upload has: it must be completed first."""
+        return self.is_thin and bool(self.staged.only_in_upload(Extent(start, min(end, self.staged.size))))
 
     def read_present(self, extent: Extent, buffer: memoryview) -> None:
         """Copy what is staged of an extent to where it belongs in ``buffer``."""

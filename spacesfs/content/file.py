@@ -13,7 +13,7 @@ from spacesfs.content.extents import Extent
 from spacesfs.content.plan import MAX_OBJECT_BYTES, SINGLE_PUT_BYTES
 from spacesfs.content.readahead import ReadAheadOptions
 from spacesfs.content.reader import FileReader, PageReader
-from spacesfs.errors import FileTooBig, NoSpace, StaleFile
+from spacesfs.errors import FileTooBig, StaleFile
 
 KEPT_BYTES = 32 << 20  # longer to download than a rename or a create should take on an ordinary line
 
@@ -98,20 +98,14 @@ class OpenFile:
         """Change bytes; return how many.
 
         Raises:
-            NoSpace: The staging area is full, and nothing was sent that would make room.
+            NoSpace: The staging area is full.
         """
         end = offset + len(data)
         _check_size(end)
         content = self.content or await self._begin_content(will_cover=Extent(offset, end))
-        while True:
-            try:
-                content.staged.write(offset, data)
-            except NoSpace:
-                await self._contents.area.wait_for_room(len(data))
-                content = self.content or content
-            else:
-                self.has_written = True
-                return len(data)
+        content.staged.write(offset, data)
+        self.has_written = True
+        return len(data)
 
     async def truncate(self, size_bytes: int) -> None:
         """Set the size; new bytes are zeros."""

@@ -76,10 +76,21 @@ class MultipartUpload:
         parts = tuple(self._parts[number] for number in sorted(self._parts))
         return UploadRecord(self._key, self._staged.number, self._upload_id, self._started, parts)
 
-    def has_all(self, extent: Extent) -> bool:
-        """Say whether the upload has all bytes of an extent as they are now."""
-        parts = (part.extent for part in self._parts.values())
-        return sum(max(min(part.end, extent.end) - max(part.start, extent.start), 0) for part in parts) == extent.length
+    def thin(self) -> bool:
+        """Let the staged file forget the cells that are sent, but for the first, which is often written last.
+
+        Returns:
+            Whether there were any. The disk is freed by the next `StagedFile.trim`.
+        """
+        sent = [p.extent for n, p in self._parts.items() if n > 1 and not p.is_copy and p.extent == cell(n)]
+        here = [extent for extent in sent if self._staged.present.covers(*extent)]
+        if not here or self._flights or self._is_sealed:
+            return False
+        token = self._staged.begin_sending()
+        for extent in here:
+            self._staged.let_go(extent)
+        self._staged.not_sent(token)  # it differs from the source all the same
+        return True
 
     async def resume(
         self, record: UploadRecord, listed: Sequence[Part], source: Source, base: ObjectVersion | None

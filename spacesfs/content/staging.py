@@ -15,6 +15,7 @@ from spacesfs.errors import NoSpace
 __all__ = ["StagedFile", "StagedFileLost", "StagingArea"]
 
 _RESERVE_SHARE, _RESERVE_BYTES = 16, 64 << 20
+_TIGHT_SHARE = 0.75
 
 
 class StagingArea:
@@ -79,6 +80,10 @@ class StagingArea:
                 path.unlink()
                 gone.append(number)
         return sorted(gone)
+
+    def is_tight(self) -> bool:
+        """Say whether what is here twice should go: less than a quarter of the cap is left to writers."""
+        return self.used_bytes > self._writers_bytes * _TIGHT_SHARE
 
     async def wait_for_room(self, size_bytes: int) -> None:
         """Return when a writer may reserve that many bytes; only until its next await.

@@ -27,7 +27,7 @@ from spacesfs.pending.conditions import ConditionalPuts
 from spacesfs.pending.intents import Intent, Present
 from spacesfs.pending.ledger import Ledger
 from spacesfs.pending.removals import Removals, RemovalStore
-from spacesfs.pending.uploads import Uploads
+from spacesfs.pending.uploads import Target, Uploads
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,12 @@ class Executor:
     def is_held(self, intent: Intent) -> bool:
         """Say whether an intent has to wait for a program."""
         return self._around.is_held(intent)
+
+    def goes_first(self, intent: Intent) -> str | None:
+        """Return the key that a file was renamed to while its upload goes to the one that is to be removed."""
+        number = self._uploads.at(intent.key)
+        users = self._ledger.overlay.users(number) if number is not None else set()
+        return min(users - {intent.key}, default=None)
 
     async def remove(self, intents: list[Intent]) -> None:
         """Bring many keys to hold nothing; what another host has changed stays.
@@ -167,9 +173,8 @@ class Executor:
             content.source = version
             content.staged.sent(content.staged.begin_sending())
         else:
-            version, given = await self._uploads.finish(
-                intent.key, content, properties, intent.base, intent.attempts, self._ledger.note_attempt
-            )
+            target = Target(intent.key, intent.base, intent.attempts)
+            version, given = await self._uploads.finish(target, content, properties, self._ledger.note_attempt)
         if given == properties:
             return stored_info(version, properties)
         self._ledger.confirm_bytes(intent, version)  # its times, at least, were not known when the upload began
@@ -199,12 +204,14 @@ class Executor:
     async def _finish_elsewhere(self, content: Content, key: str) -> None:
         """A file was renamed while its parts went up: it is completed under its old name, then it can be copied."""
         old = self._ledger.overlay.get(key)
+        if isinstance(old.want if old is not None else None, Present) and not content.is_thin:
+            await self._uploads.abandon(content.number)  # the old name is another file's by now
+            return
         base, attempts = (old.base, old.attempts) if old is not None else (None, ())
         version = await self._uploads.completed_before(content, attempts)
         if version is None:
-            version, _ = await self._uploads.finish(
-                key, content, ObjectProperties(), base, attempts, self._ledger.note_attempt
-            )
+            target = Target(key, base, attempts)
+            version, _ = await self._uploads.finish(target, content, ObjectProperties(), self._ledger.note_attempt)
         self._ledger.rebase(key, version)
         self._ledger.stored(content, version)
 

@@ -79,6 +79,7 @@ class Ledger:
         journal: Keeper,
         contents: Contents,
         scheduler: Scheduler,
+        upload_at: Callable[[str], int | None],
         *,
         grace_seconds: float,
         is_direct: bool,
@@ -87,6 +88,7 @@ class Ledger:
         self.contents = contents
         self.scheduler = scheduler
         self._journal = journal
+        self._upload_at = upload_at
         self._habits = Habits(grace_seconds)
         self._watchers: list[tuple[str, dict[str, ObjectVersion | None]]] = []
         self.is_direct = is_direct
@@ -377,7 +379,8 @@ class Ledger:
     def _is_settled(self, key: str) -> bool:
         """Say whether nothing of ours can be under way to a key."""
         intent = self.overlay.get(key)
-        return (intent is None or not intent.attempts) and not self.scheduler.is_busy(key)
+        has_tried = intent is not None and bool(intent.attempts)
+        return not has_tried and not self.scheduler.is_busy(key) and self._upload_at(key) is None
 
     def _set(self, batch: _Batch, key: str, want: Want, base: ObjectVersion | None) -> None:
         old = self.overlay.get(key)

@@ -45,6 +45,9 @@ class Performer(Protocol):
     def is_held(self, intent: Intent) -> bool:
         """Say whether a program still writes to the file, or reads what would go."""
 
+    def goes_first(self, intent: Intent) -> str | None:
+        """Return the key of another change that has something under way where this one is to remove an object."""
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -123,6 +126,12 @@ class Scheduler:
         if work is not None:
             work.due = trio.current_time()
             self._enqueue(key, work)
+
+    def hurry_all(self) -> None:
+        """The disk is full: nothing waits for what may come."""
+        for key, work in self._work.items():
+            if not work.failures:
+                self.hurry(key)
 
     def demand(self, key: str) -> None:
         """As `hurry`, even while a program writes to the file; one that reads what would go is waited for."""
@@ -291,7 +300,7 @@ class Scheduler:
         if dependents:
             return min(dependents)
         if isinstance(want, Absent):
-            return self._overlay.key_below(key) if key.endswith("/") else None
+            return self._overlay.key_below(key) if key.endswith("/") else loop.performer.goes_first(intent)
         if want.content is not None and want.content in self._busy_contents:
             return self._busy_contents[want.content]
         return self._source_blocker(key, want)

@@ -16,7 +16,7 @@ from spacesfs.content.multipart import MultipartUpload
 from spacesfs.content.records import SentPart, UploadRecord
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import Conflict, FsError
-from spacesfs.pending.changes import Change, DropUpload, SavePart, SaveUpload
+from spacesfs.pending.changes import Change, DropUpload, SaveContent, SavePart, SaveUpload
 from spacesfs.pending.conditions import ConditionalPuts
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,25 @@ class PartStore(Protocol):
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Throw a multipart upload away."""
+
+
+class UploadKeeper(Protocol):
+    """Where changes are safe."""
+
+    async def commit(self, *changes: Change) -> None:
+        """Return when changes are on stable storage."""
+
+    def post(self, *changes: Change) -> None:
+        """Bring changes to stable storage some time, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an upload goes: the key, the version that may be replaced there (None: nothing), and ETags of our own."""
+
+    key: str
+    expected: ObjectVersion | None
+    ours: Container[str]
 
 
 class UploadRows:
@@ -75,18 +94,21 @@ class Uploads:
     ends with its object, or with its content.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts it joins
         self,
         uploader: Uploader,
         store: PartStore,
         puts: ConditionalPuts,
         recovered: dict[int, UploadRecord],
-        rows: UploadRows,
+        journal: UploadKeeper,
+        is_tight: Callable[[], bool],
     ) -> None:
         self._uploader = uploader
         self._store = store
         self._puts = puts
-        self._rows = rows
+        self._commit = journal.commit
+        self._rows = UploadRows(journal.post)
+        self._is_tight = is_tight
         self._begun: dict[int, _Begun] = {}
         self._left = dict(recovered)
         self._is_pumping: set[int] = set()
@@ -99,23 +121,21 @@ class Uploads:
         left = self._left.get(content.number)
         return left.key if left is not None else None
 
+    def at(self, key: str) -> int | None:
+        """Return the number of the content whose upload goes to a key, if there is one."""
+        keys = {number: begun.key for number, begun in self._begun.items()}
+        keys |= {number: record.key for number, record in self._left.items()}
+        return next((number for number, other in keys.items() if other == key), None)
+
     async def finish(
-        self,
-        key: str,
-        content: Content,
-        properties: ObjectProperties,
-        expected: ObjectVersion | None,
-        ours: Container[str],
-        note_attempt: NoteAttempt,
+        self, target: Target, content: Content, properties: ObjectProperties, note_attempt: NoteAttempt
     ) -> tuple[ObjectVersion, ObjectProperties | None]:
-        """Make the object of a content; return it, and the properties that it has: they are set when an upload begins.
+        """Make the object of a content; return it, and the properties that it was given when its upload began.
 
         Args:
-            key: Of the object; of one under way its own.
+            target: Where it goes; of an upload under way its own key.
             content: What to send; its source is copied from.
             properties: For an upload that has yet to begin.
-            expected: The version that may be replaced; None: nothing.
-            ours: ETags that earlier requests of ours may have made.
             note_attempt: Awaited with the ETag before the object may appear.
 
         Raises:
@@ -123,12 +143,13 @@ class Uploads:
             Busy: The file is being written without a pause.
             SpacesError, FsError: It did not work; what was sent counts the next time.
         """
+        key, expected = target.key, target.expected
         begun = await self._resumed(content) or self._begin(key, content, properties)
         staged, source = content.staged, content.source
         token: int | None = None
 
         async def check() -> None:
-            await self._puts.check(key, expected.etag if expected is not None else None, ours)
+            await self._puts.check(key, expected.etag if expected is not None else None, target.ours)
             if source is not None and source.key != key:
                 await self._puts.check(source.key, source.etag, ())
 
@@ -147,7 +168,7 @@ class Uploads:
             if isinstance(error, PreconditionFailed):
                 raise Conflict from error
             raise
-        content.source = version
+        content.source, content.is_thin = version, False
         if token is not None:
             staged.sent(token)
         self._begun.pop(content.number, None)
@@ -169,13 +190,25 @@ class Uploads:
             while done < (now := settled_to()) and self._begun.get(content.number) is begun:
                 done = now
                 await begun.upload.pump(now, content)
+                await self._thin(content, begun)
         except (SpacesError, FsError, OSError) as error:
             log.info("%s is not sent while it is written: %s", begun.key, error)
         finally:
             self._is_pumping.discard(content.number)
 
+    async def _thin(self, content: Content, begun: _Begun) -> None:
+        """When the disk's share is nearly used up, free what is sent."""
+        if not self._is_tight() or not begun.upload.thin():
+            return
+        content.is_thin = True
+        async with content.lock:
+            record = content.staged.record()
+            if content.saved_changes >= 0:  # the journal names the bytes: it must know first that they are elsewhere
+                await self._commit(SaveContent(record))
+            content.staged.trim(record)
+
     async def abandon(self, number: int) -> None:
-        """A content is needed no more: its upload is thrown away. What can't be told to the server is left to recovery."""
+        """A content is needed no more: its upload is thrown away, now or by a later process."""
         begun = self._begun.pop(number, None)
         if begun is not None:
             await begun.upload.abort()
