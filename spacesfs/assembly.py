@@ -105,7 +105,7 @@ async def assemble(
     puts = ConditionalPuts(
         bucket, dict(journal.recovered.facts), lambda name, value: journal.post(SaveFact(name, value))
     )
-    uploader = Uploader(bucket, budget, UploadRows(journal.post))
+    uploader = Uploader(bucket, budget, UploadRows(journal))
     uploads = Uploads(uploader, bucket, puts, journal.recovered.uploads, journal, staging.is_tight)
     ledger = Ledger(
         overlay,

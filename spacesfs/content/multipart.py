@@ -294,7 +294,7 @@ class MultipartUpload:
         async with self._creating:
             if not self._upload_id and not self._is_over:
                 self._started = self._started or self._now()  # an attempt that failed may have made one, unseen
-                self._journal.began(self.record())
+                await self._journal.asks(self.record())
                 self._upload_id = await self._store.create_upload(self._key, self._properties)
                 self._journal.began(self.record())
             return self._upload_id

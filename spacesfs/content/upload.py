@@ -84,8 +84,11 @@ class Source(Protocol):
 class UploadJournal(Protocol):
     """Keeps what must be known of an upload after a crash. Parts whose bytes change later are found by their MD5."""
 
+    async def asks(self, record: UploadRecord) -> None:
+        """An upload is about to be created; return when that is on stable storage, for it may be made unseen."""
+
     def began(self, record: UploadRecord) -> None:
-        """An upload is about to be created, or was: then it has an id."""
+        """An upload was created."""
 
     def has_part(self, content: int, part: SentPart) -> None:
         """The upload of a content has this part now, in place of any other of its number."""

@@ -2,7 +2,8 @@
 
 Whether a bucket honours conditions is learned from its own answers and remembered: a PUT with ``If-None-Match: *`` over
 a key that is known to be taken is refused by one that does, and is just a PUT for one that does not. Until that is
-known, and where conditions don't count (a versioned bucket), the key is looked at just before.
+known a new object relies on the condition; any other is looked at just before, and where conditions are known not to
+count (a versioned bucket), each is.
 """
 
 from __future__ import annotations
@@ -70,24 +71,25 @@ class ConditionalPuts:
         Raises:
             Conflict: Another host has the key, or has changed the object.
         """
-        if self.are_honoured:
+        if self.are_honoured or (self.are_honoured is None and expected is None):
             try:
                 return await self._put_over(key, body, properties, expected)
             except PreconditionFailed:
                 now = await self.check(key, expected, ours)
-                return await self._put_over(key, body, properties, now)
+            if now != expected:
+                self.learn(are_honoured=True)
+                return await self._replace(key, body, properties, now)
+            self.learn(are_honoured=False)  # refused although it holds
+            return await self._store.put(key, body, properties)
         now = await self.check(key, expected, ours)
-        if self.are_honoured is not None:
+        if self.are_honoured is not None or now is None:
             return await self._store.put(key, body, properties)
         try:
             etag = await self._store.put(key, body, properties, if_none_match=True)
-        except PreconditionFailed as error:
-            if now is None:  # somebody took the name just now
-                raise Conflict from error
+        except PreconditionFailed:
             self.learn(are_honoured=True)
-            return await self._put_over(key, body, properties, now)
-        if now is not None:
-            self.learn(are_honoured=False)
+            return await self._replace(key, body, properties, now)
+        self.learn(are_honoured=False)
         return etag
 
     async def check(self, key: str, expected: str | None, ours: Container[str]) -> str | None:
@@ -104,12 +106,14 @@ class ConditionalPuts:
             raise Conflict
         return now
 
-    async def _put_over(self, key: str, body: memoryview, properties: ObjectProperties, etag: str | None) -> str:
+    async def _replace(self, key: str, body: memoryview, properties: ObjectProperties, etag: str | None) -> str:
+        """Store over what was just seen."""
         try:
-            if etag is None:
-                return await self._store.put(key, body, properties, if_none_match=True)
-            return await self._store.put(key, body, properties, if_match=etag)
+            return await self._put_over(key, body, properties, etag)
         except PreconditionFailed as error:
-            if self.are_honoured:
-                raise
             raise Conflict from error
+
+    async def _put_over(self, key: str, body: memoryview, properties: ObjectProperties, etag: str | None) -> str:
+        if etag is None:
+            return await self._store.put(key, body, properties, if_none_match=True)
+        return await self._store.put(key, body, properties, if_match=etag)

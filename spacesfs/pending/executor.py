@@ -167,7 +167,7 @@ class Executor:
         return await self._finish(intent, content, properties)
 
     async def _finish(self, intent: Intent, content: Content, properties: ObjectProperties) -> ObjectInfo | None:
-        version = await self._uploads.completed_before(content, intent.attempts)
+        version = await self._uploads.completed_before(content)
         given: ObjectProperties | None = None
         if version is not None:
             content.source = version
@@ -189,7 +189,7 @@ class Executor:
             token = staged.begin_sending()  # no await since the last byte was read
             try:
                 etag = await md5_hex(body)
-                await self._ledger.note_attempt(intent.key, etag)
+                self._ledger.note_attempt(intent.key, etag)
                 expected = intent.base.etag if intent.base is not None else None
                 ours = {*self._attempts(intent.key), etag}
                 await self._puts.put(intent.key, body, properties, expected, ours)
@@ -208,7 +208,7 @@ class Executor:
             await self._uploads.abandon(content.number)  # the old name is another file's by now
             return
         base, attempts = (old.base, old.attempts) if old is not None else (None, ())
-        version = await self._uploads.completed_before(content, attempts)
+        version = await self._uploads.completed_before(content)
         if version is None:
             target = Target(key, base, attempts)
             version, _ = await self._uploads.finish(target, content, ObjectProperties(), self._ledger.note_attempt)
@@ -240,7 +240,7 @@ class Executor:
         await self._puts.check(key, base.etag if base is not None else None, {*intent.attempts, source.etag})
         if base is not None:
             await self._around.keep_readers(base)
-        await self._ledger.note_attempt(key, source.etag)
+        self._ledger.note_attempt(key, source.etag)
         if want.attributes is not None or want.properties is not None:
             properties = await self._carried.wanted(key, want)
             return properties, await self._store.copy(source.key, key, source_etag=source.etag, replace=properties)

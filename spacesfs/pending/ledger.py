@@ -204,14 +204,18 @@ class Ledger:
         finally:
             self._watchers.remove(watcher)
 
-    async def note_attempt(self, key: str, etag: str) -> None:
-        """Before a request that may make an object of this ETag, whatever its reply says."""
+    def note_attempt(self, key: str, etag: str) -> None:
+        """Before a request that may make an object of this ETag, whatever its reply says.
+
+        Nobody waits for the journal: should the note be lost with the process, then so is every later change of the
+        key, and what the key shall hold tells the ETag anew.
+        """
         intent = self.overlay.get(key)
         if intent is None or etag in intent.attempts:
             return
         noted = replace(intent, attempts=(*intent.attempts, etag)[-_REMEMBERED_ATTEMPTS:])
         self.overlay.put(noted)
-        await self._journal.commit(SaveIntent(noted))
+        self._journal.post(SaveIntent(noted))
 
     def confirm(self, done: Intent, version: ObjectVersion | None) -> None:
         """The Space holds what an intent wanted: a version, or nothing."""

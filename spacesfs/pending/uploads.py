@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from spacesfs.client.errors import NoSuchUpload, PreconditionFailed, SpacesError
+from spacesfs.client.errors import NoSuchKey, NoSuchUpload, PreconditionFailed, SpacesError
 from spacesfs.client.hashing import multipart_etag
-from spacesfs.client.models import ObjectProperties, ObjectVersion, Part, Upload
+from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion, Part, Upload
 from spacesfs.content.content import Content
 from spacesfs.content.multipart import MultipartUpload
 from spacesfs.content.records import SentPart, UploadRecord
@@ -23,12 +23,15 @@ log = logging.getLogger(__name__)
 
 _CLOCK_SLACK_SECONDS = 5.0  # between our clock and the server's, when an upload is recognised by its time
 
-NoteAttempt = Callable[[str, str], Awaitable[None]]
+NoteAttempt = Callable[[str, str], None]
 """Told a key and the ETag that it may have from now on."""
 
 
 class PartStore(Protocol):
     """What is needed of a bucket here."""
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Describe an object."""
 
     async def list_parts(self, key: str, upload_id: str) -> list[Part]:
         """Return the parts that the server has of an upload."""
@@ -60,13 +63,18 @@ class Target:
 
 
 class UploadRows:
-    """Tells the journal of uploads; nobody waits for it, for what it misses is found by asking the server."""
+    """Tells the journal of uploads. What it misses of one that it has heard of is found by asking the server."""
 
-    def __init__(self, post: Callable[[Change], None]) -> None:
-        self._post = post
+    def __init__(self, journal: UploadKeeper) -> None:
+        self._commit = journal.commit
+        self._post = journal.post
+
+    async def asks(self, record: UploadRecord) -> None:
+        """An upload is about to be created."""
+        await self._commit(SaveUpload(record))
 
     def began(self, record: UploadRecord) -> None:
-        """An upload is about to be created, or was."""
+        """An upload was created."""
         self._post(SaveUpload(record))
 
     def has_part(self, content: int, part: SentPart) -> None:
@@ -107,7 +115,7 @@ class Uploads:
         self._store = store
         self._puts = puts
         self._commit = journal.commit
-        self._rows = UploadRows(journal.post)
+        self._rows = UploadRows(journal)
         self._is_tight = is_tight
         self._begun: dict[int, _Begun] = {}
         self._left = dict(recovered)
@@ -136,7 +144,7 @@ class Uploads:
             target: Where it goes; of an upload under way its own key.
             content: What to send; its source is copied from.
             properties: For an upload that has yet to begin.
-            note_attempt: Awaited with the ETag before the object may appear.
+            note_attempt: Called with the ETag before the object may appear.
 
         Raises:
             Conflict: Another host has the key, or changed the object, or what was to be copied is gone.
@@ -158,7 +166,7 @@ class Uploads:
             if token is not None:
                 staged.not_sent(token)
             token = staged.begin_sending()
-            await note_attempt(key, etag)
+            note_attempt(key, etag)
 
         try:
             version = await begun.upload.finish(content, source, check, seal)
@@ -255,7 +263,7 @@ class Uploads:
         except NoSuchUpload:
             return None
 
-    async def completed_before(self, content: Content, etags: Container[str]) -> ObjectVersion | None:
+    async def completed_before(self, content: Content) -> ObjectVersion | None:
         """Return the object that an earlier process made of a content and did not live to hear of; None if it did not.
 
         The parts that the journal has are compared with the bytes that are here.
@@ -266,7 +274,7 @@ class Uploads:
         parts = sorted(record.parts, key=lambda part: part.number)
         etag = multipart_etag([part.etag for part in parts])
         version = ObjectVersion(record.key, etag, content.staged.size)
-        if etag not in etags or parts[-1].extent.end != version.size:
+        if parts[-1].extent.end != version.size or not await self._holds(version):
             return None
         for part in parts:
             if not part.is_copy and part.etag != await self._uploader.md5_of(content, part.extent):
@@ -274,6 +282,12 @@ class Uploads:
         self._left.pop(content.number, None)
         self._rows.ended(content.number)
         return version
+
+    async def _holds(self, version: ObjectVersion) -> bool:
+        try:
+            return (await self._store.head(version.key)).etag == version.etag
+        except NoSuchKey:
+            return False
 
     async def _abort_left(self, record: UploadRecord) -> None:
         """Throw an earlier process's upload away; also one that was asked for and whose reply did not come."""

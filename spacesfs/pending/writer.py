@@ -15,6 +15,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from spacesfs.pending.schema import FILE_NAME, primary_code, reopen, roll_back
 
 log = logging.getLogger(__name__)
 
+_GATHER_SECONDS = 0.05  # what nobody waits for goes with what somebody does, if that comes so soon
 _RETRY_SECONDS = 5.0  # until rows that failed are tried again when nothing else comes
 _TRANSACTIONS_TO_TIDY = 256
 _FREE_PAGES = 4096  # 16 MiB that the file may hold unused
@@ -147,7 +149,19 @@ class Writer:
         with suppress(queue.Empty):
             while True:
                 requests.append(self.requests.get_nowait())
+        if not self._held and all(isinstance(r, Submission) and r.waiter is None for r in requests):
+            self._take_more(requests)
         return requests
+
+    def _take_more(self, requests: list[Request]) -> None:
+        """Nobody waits for these: spare the disk until somebody does, but not for long."""
+        deadline = time.monotonic() + _GATHER_SECONDS
+        with suppress(queue.Empty):
+            while (left := deadline - time.monotonic()) > 0:
+                requests.append(self.requests.get(timeout=left))
+                last = requests[-1]
+                if not isinstance(last, Submission) or last.waiter is not None:
+                    return
 
     def _round(self, requests: list[Request]) -> Closing | None:
         closing: Closing | None = None
