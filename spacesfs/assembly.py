@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from spacesfs.content.readahead import ReadAheadOptions
 from spacesfs.content.reader import PageReader, Spawn
 from spacesfs.content.staging import StagingArea
 from spacesfs.content.upload import Uploader
+from spacesfs.errors import FsError
 from spacesfs.filesystem import FileSystem
 from spacesfs.localview import LocalView, Surroundings
 from spacesfs.namespace import Namespace
@@ -38,6 +40,8 @@ from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import InodeTable
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
+
+log = logging.getLogger(__name__)
 
 _SAVE_LEFT_SECONDS = 5.0
 
@@ -89,8 +93,8 @@ async def assemble(
     overlay = _recovered_overlay(journal)
     staging = StagingArea(staged, options.staging_bytes, journal.next_content_number, options.timeout_seconds, spawn)
 
-    def forgotten(number: int) -> None:
-        journal.post(DropContent(number))
+    def forgotten(number: int, delete: Callable[[], None]) -> None:
+        spawn(partial(_forget, journal, number, delete))
         spawn(partial(uploads.abandon, number))
 
     contents = Contents(
@@ -161,6 +165,19 @@ def _read_ahead(options: MountOptions) -> ReadAheadOptions:
     """Let one reader use a quarter of the memory at most, so that several can read at once."""
     plain = ReadAheadOptions()
     return ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, options.memory_bytes // 4))
+
+
+async def _forget(journal: Journal, number: int, delete: Callable[[], None]) -> None:
+    """Delete a content, but not before no row can name it: after a crash its bytes would be missed."""
+    while True:
+        try:
+            await journal.commit(DropContent(number))
+        except FsError as error:
+            log.info("content %d stays until the journal can be written: %s", number, error)
+            await trio.sleep(_SAVE_LEFT_SECONDS)
+        else:
+            delete()
+            return
 
 
 async def _save_left(files: OpenFiles) -> None:

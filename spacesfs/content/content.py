@@ -98,7 +98,8 @@ class Content:
 class Contents:
     """All local contents by number: those of open files, and those that are acknowledged and on their way.
 
-    A content goes when no file holds it and ``is_wanted`` says that no intent does; ``forgotten`` hears of that.
+    A content goes when no file holds it and ``is_wanted`` says that no intent does. Then ``forgotten`` is told its
+    number, and what deletes its bytes: not to be called before the journal has forgotten the number too.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Contents:
         area: StagingArea,
         is_wanted: Callable[[int], bool],
         inline: Callable[[int], Awaitable[bytes]],
-        forgotten: Callable[[int], None],
+        forgotten: Callable[[int, Callable[[], None]], None],
     ) -> None:
         self._store = store
         self._is_wanted = is_wanted
@@ -175,9 +176,10 @@ class Contents:
         live = self._live.get(number)
         if self._is_wanted(number) or (live is not None and live.holders):
             return
-        if live is not None:
-            del self._live[number]
-            live.staged.delete()
-        else:
-            self._stored.pop(number, None)
-        self._forgotten(number)
+        self._live.pop(number, None)
+        self._stored.pop(number, None)
+        self._forgotten(number, live.staged.delete if live is not None else _nothing)
+
+
+def _nothing() -> None:
+    """Delete what has no bytes of its own outside the journal."""
