@@ -1,8 +1,8 @@
 """What a program of the crash tests does to its folder, as data: written to its log before and after each call.
 
-A log is a file of JSON lines outside the mount. Each call has a number: ``Begun`` is written before the call, ``Reached``
-when an fsync or msync in the midst of a file returned, ``Ended`` when the call returned. All that a killed mount owes can
-be worked out from that.
+A log is a file of JSON lines outside the mount. Each call has a number: ``Begun`` is written before the call,
+``Reached`` when an fsync or msync in the midst of a file returned, ``Ended`` when the call returned. All that a killed
+mount owes can be worked out from that.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ Call: TypeAlias = Write | Rename | Remove | MakeDirectory | RemoveDirectory | Li
 
 
 class Begun(msgspec.Struct, frozen=True, tag=True):
-    """A call is about to be made, in a folder of the bucket's root; paths are below that, the folder itself is ``""``."""
+    """A call is about to be made in a folder of the root; paths are below that, and the folder itself is ``""``."""
 
     number: int
     folder: str

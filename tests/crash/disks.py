@@ -2,11 +2,11 @@
 
 A power cut is simulated below the file system: ext4 on a loop device whose backing file, in memory, stands for the
 platter. What a program wrote and did not fsync is in the kernel's page cache and not in that file; so right after the
-mount was killed the file is copied, and the copy is what the power cut left: its ext4 is mounted again, which replays the
-file system's own journal, and the old one is thrown away. What the kernel wrote back by itself before survives, as it
-may; the mount options make that rare (no commit of ext4's for five minutes). The copy takes milliseconds and nobody
-fsyncs meanwhile, for the only program that does is dead. Limits: a sector is never torn, and on ext4 the fsync of a file
-also keeps its name, so a folder that was not synced goes unnoticed here.
+mount was killed the file is copied, and the copy is what the power cut left: its ext4 is mounted again, which replays
+the file system's own journal, and the old one is thrown away. What the kernel wrote back by itself before survives, as
+it may; the mount options make that rare (no commit of ext4's for five minutes). The copy takes milliseconds and nobody
+fsyncs meanwhile, for the only program that does is dead. Limits: a sector is never torn, and on ext4 the fsync of a
+file also keeps its name, so a folder that was not synced goes unnoticed here.
 """
 
 from __future__ import annotations

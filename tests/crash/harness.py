@@ -1,7 +1,8 @@
 """Crash rounds: programs work on a mount, the mount is killed, mounted again and drained, and the Space is looked at.
 
-A round works on what the last one left, in one bucket, so that there are objects of every size to be overwritten, patched
-and renamed. What is looked at is the Space itself, through another client, and what is left on the mount's own disk.
+A round works on what the last one left, in one bucket, so that there are objects of every size to be overwritten,
+patched and renamed. What is looked at is the Space itself, through another client, and what is left on the mount's own
+disk.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from tests.crash.calls import read_log
 from tests.crash.disks import Disk
@@ -39,6 +40,9 @@ WORK_SECONDS = 20.0
 DRAIN_SECONDS = 150.0
 TIDY_SECONDS = 20.0
 """For what goes on after the last change is in the Space: the abortion of uploads, the deletion of staged files."""
+
+
+Trouble: TypeAlias = AbstractContextManager[None]
 
 
 class CrashFound(AssertionError):
@@ -58,17 +62,19 @@ class Plan:
         disk_mebibytes: The state folder is on a disk of this size; 0: on that of the test.
         cuts_power: That disk loses what was not fsynced.
         is_pending: Something acknowledged must be on its way at the kill.
+        wanted_errors: What programs must have been told at some time, or the rounds show nothing.
         programs: How many work side by side.
     """
 
     options: Sequence[str] = ()
     lines: tuple[int, int] = (30, 500)
-    trouble: Callable[[random.Random], Any] | None = None
+    trouble: Callable[[random.Random, Path], Trouble] | None = None
     kills_while_recovering: int = 0
     kills_while_draining: int = 0
     disk_mebibytes: int = 0
     cuts_power: bool = False
     is_pending: bool = True
+    wanted_errors: tuple[str, ...] = ()
     programs: int = PROGRAMS
 
 
@@ -82,11 +88,20 @@ class Tally:
     kills: int = 0
     errors: dict[str, int] = field(default_factory=dict)
 
+    def add(self, other: Tally) -> None:
+        """Take in another."""
+        self.rounds += other.rounds
+        self.acknowledged += other.acknowledged
+        self.pending_at_kill += other.pending_at_kill
+        self.kills += other.kills
+        for error, count in other.errors.items():
+            self.errors[error] = self.errors.get(error, 0) + count
+
 
 class Campaign:
-    """Rounds on one bucket."""
+    """Rounds on one bucket, which is empty at first. ``home`` holds the mount and the logs."""
 
-    def __init__(self, account: Account, s3: S3Client, bucket: str, home: Path, plan: Plan, seed: int) -> None:
+    def __init__(self, account: Account, s3: S3Client, bucket: str, *, home: Path, plan: Plan, seed: int) -> None:
         self._s3, self._bucket = s3, bucket
         self._home, self._plan, self._seed = home, plan, seed
         self._chance = random.Random(seed)
@@ -98,12 +113,10 @@ class Campaign:
         self.tally = Tally()
         self._disk: Disk | None = None
 
-    def __enter__(self) -> Campaign:
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             if self._plan.disk_mebibytes:
-                self._disk = stack.enter_context(
-                    Disk(self._home, self._home / "state", self._plan.disk_mebibytes)
-                )
+                self._disk = stack.enter_context(Disk(self._home, self._home / "state", self._plan.disk_mebibytes))
             stack.callback(self.mount.close)
             self.mount.start()
             self._stack = stack.pop_all()
@@ -124,9 +137,7 @@ class Campaign:
         before = self._oracle.acknowledged
         self._work_until_killed()
         pending = self._pending_keys()
-        in_doubt = {
-            f"{name}/{path}" for name, folder in self._oracle.folders.items() for path in folder.in_doubt()
-        }
+        in_doubt = {f"{name}/{path}" for name, folder in self._oracle.folders.items() for path in folder.in_doubt()}
         settled = {key for key in pending if key.rstrip("/") not in in_doubt}
         self.tally.pending_at_kill += len(settled)
         self.tally.acknowledged += self._oracle.acknowledged - before
@@ -144,6 +155,18 @@ class Campaign:
             raise self._found("\n".join(wrong[:20]))
         self._oracle.adopt(found)
 
+    def end(self) -> None:
+        """Unmount, and look a last time.
+
+        Raises:
+            CrashFound: As `round`; or the rounds did not show what they were for.
+        """
+        self.mount.stop()
+        wrong = self._oracle.complaints(self._look()) + self._leftovers()
+        wrong += [f"no program was told {name}" for name in self._plan.wanted_errors if name not in self.tally.errors]
+        if wrong:
+            raise self._found("\n".join(wrong))
+
     def _work_until_killed(self) -> None:
         logs = []
         with ExitStack() as stack:
@@ -153,7 +176,7 @@ class Campaign:
                 logs.append(log)
                 stack.enter_context(self._program(folder, log))
             trouble = self._plan.trouble
-            with trouble(self._chance) if trouble is not None else ExitStack():
+            with trouble(self._chance, self._home / "state") if trouble is not None else nullcontext():
                 self._wait_for_lines(logs)
                 self._kill()
         for log in logs:
@@ -172,7 +195,10 @@ class Campaign:
         seed = str(self._chance.randrange(1 << 30))
         command = [sys.executable, "-m", "tests.crash.workload", str(self.mount.path), folder, str(log), seed]
         output = log.with_suffix(".out").open("wb")
-        with output, subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as program:
+        with (
+            output,
+            subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as program,
+        ):
             try:
                 yield
                 ended = program.wait(60)

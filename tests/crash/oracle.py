@@ -1,4 +1,4 @@
-"""What the Space must hold after a crash, worked out from the logs of the programs, and what is wrong with what it holds.
+"""What the Space must hold after a crash, by the logs of the programs, and what is wrong with what it holds.
 
 A program does one thing after the other in a folder of its own. What was acknowledged must be there, exactly. One call
 for each folder may have been cut short: it happened as a whole or not at all, but for a file that was being written,
@@ -36,7 +36,7 @@ _BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A file (its bytes), a directory, or a link (its target). Permission bits and mtime are None where nobody set them."""
+    """A file (its bytes), a directory, or a link (its target); permission bits and mtime are None if nobody set them."""
 
     kind: str
     content: bytes = b""
@@ -136,7 +136,7 @@ def _plain(node: Node) -> Node:
     return replace(node, mode=None, mtime_ns=None)
 
 
-def _changes(tree: Tree, call: Call) -> dict[str, Node | None]:
+def _changes(tree: Tree, call: Call) -> dict[str, Node | None]:  # noqa: PLR0911 - one for each kind of call
     """Return the paths that a call changes, and what is there afterwards; None for nothing."""
     match call:
         case Write(path):
@@ -196,9 +196,7 @@ def _compare(folder: Folder, found: Tree) -> list[str]:
     return wrong
 
 
-def _compare_doubtful(
-    folder: Folder, call: Call, changed: dict[str, Node | None], found: Tree
-) -> list[str]:
+def _compare_doubtful(folder: Folder, call: Call, changed: dict[str, Node | None], found: Tree) -> list[str]:
     if isinstance(call, Write):
         reason = _torn(folder, call, found.get(call.path))
         return [f"{call.path} {reason}, after {call} was cut short past step {folder.reached}"] if reason else []

@@ -49,7 +49,11 @@ _LARGE_BYTES = 4 * MIB
 
 
 class Names:
-    """What a folder holds, as far as the choice of the next call needs it: size by path of a file, -1 of a directory."""
+    """What a folder holds, as far as the choice of the next call needs it.
+
+    Attributes:
+        sizes: By path: of a file its bytes, -1 for a directory, -2 for a link.
+    """
 
     def __init__(self, root: Path) -> None:
         self.sizes: dict[str, int] = {}

@@ -24,16 +24,16 @@ class Uploading:
             raise Busy
         self.overlay.remove(intent.key)
 
-    async def remove(self, intents: list[Intent]) -> None:
+    async def remove(self, intents: list[Intent]) -> None:  # noqa: ARG002 - the protocol's
         raise AssertionError
 
-    async def untie(self, intent: Intent) -> None:
+    async def untie(self, intent: Intent) -> None:  # noqa: ARG002 - the protocol's
         raise AssertionError
 
-    def is_held(self, intent: Intent) -> bool:
+    def is_held(self, intent: Intent) -> bool:  # noqa: ARG002 - the protocol's
         return False
 
-    def goes_first(self, intent: Intent) -> str | None:
+    def goes_first(self, intent: Intent) -> str | None:  # noqa: ARG002 - the protocol's
         return None
 
 
