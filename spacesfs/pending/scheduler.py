@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import trio
 
+from spacesfs.content.upload import Busy
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.overlay import Overlay
 from spacesfs.tasks import open_team
@@ -353,6 +354,10 @@ class Scheduler:
         works = [(intent.key, self._work.get(intent.key)) for intent in intents]
         try:
             await attempt
+        except Busy:  # no failure: a program writes without a pause, and goes first
+            for _, work in works:
+                if work is not None:
+                    work.due = trio.current_time() + _RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - whatever it is, the change is kept, shown, and tried again
             for key, work in works:
                 is_done = len(works) > 1 and key not in self._overlay
