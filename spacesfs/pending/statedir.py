@@ -29,6 +29,9 @@ from spacesfs.errors import MountError
 _POLL_SECONDS = 0.2
 _NAME_LENGTH = 20  # hexadecimal digits of the hash: 80 bits
 _VOLATILE = frozenset(("tmpfs", "ramfs", "rootfs", "devtmpfs"))
+_LEAVING_SECONDS = 3.0  # from the end of a mount to the end of its note that it serves
+SERVING = "mounted on"
+"""How the note of a process begins that will not let go by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class StateFolder:
             timeout_seconds: Of the waiting; None: as long as it takes.
 
         Raises:
-            MountError: Another mount or an unfinished journal overlaps, it took too long, or the disk is in the way.
+            MountError: A mount has it and serves, another mount or an unfinished journal overlaps, it took too long, or
+                the disk is in the way.
         """
         try:
             return cls._claim(state_dir, identity, on_wait, timeout_seconds)
@@ -103,6 +107,7 @@ class StateFolder:
         path = state_dir / _name_of(identity)
         deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else None
         is_told = False
+        serving_since: float | None = None
         while True:
             with _folders_held_still(state_dir):
                 _refuse_overlap(state_dir, identity)
@@ -115,7 +120,11 @@ class StateFolder:
                     folder.note("starting")
                     return folder
                 holder = _holder(path)
-            if not is_told:
+            if f"({SERVING} " in holder:
+                serving_since = serving_since or time.monotonic()
+                if time.monotonic() >= serving_since + _LEAVING_SECONDS:
+                    raise MountError(f"{identity.space} is in use by {holder}; use that mount, or unmount it first")
+            elif not is_told:
                 on_wait(f"waiting for {identity.space}, held by {holder}")
                 is_told = True
             if deadline is not None and time.monotonic() >= deadline:
@@ -147,6 +156,11 @@ def unfinished(state_dir: Path) -> list[Unfinished]:
 
 def is_volatile(path: Path) -> bool:
     """Say whether what is written to a path is gone after a reboot; if it isn't there, the folder above counts."""
+    return filesystem_of(path) in _VOLATILE
+
+
+def filesystem_of(path: Path) -> str:
+    """Return the type of the file system that a path is on, as the kernel names it; empty if it does not tell."""
     while not path.exists() and path != path.parent:
         path = path.parent
     device = path.stat().st_dev
@@ -154,8 +168,8 @@ def is_volatile(path: Path) -> bool:
     for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
         fields, _, rest = line.partition(" - ")  # proc(5): "36 35 98:0 /root /mountpoint options - type source ..."
         if fields.split()[2] == wanted:
-            return rest.split()[0] in _VOLATILE
-    return False
+            return rest.split()[0]
+    return ""
 
 
 def _name_of(identity: Identity) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from spacesfs.access import find_key, first_key, locate
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
-from spacesfs.fuse.access import find_key, first_key, locate
 from spacesfs.logs import scrub
 from tests.client.scripted import Answer, scripted_server
 
