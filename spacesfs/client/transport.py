@@ -23,7 +23,7 @@ import httpx
 import trio
 
 from spacesfs.client import documents, errors
-from spacesfs.client.admission import Admission, ClientStatistics
+from spacesfs.client.admission import Admission, ClientStatistics, Visit
 from spacesfs.client.call import Call, Reply, RequestRecord
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.credentials_renewal import FindKey
@@ -40,7 +40,7 @@ from spacesfs.client.errors import (
     Untrusted,
 )
 from spacesfs.client.hashing import Body
-from spacesfs.client.retry import RetryPolicy, parse_retry_after
+from spacesfs.client.retry import Allowance, RetryPolicy, parse_retry_after
 from spacesfs.client.signer import SignatureVersion, Signer
 from spacesfs.client.signing import Signable, encode_query
 from spacesfs.client.traffic import BodyStream, Landing, Traffic
@@ -66,7 +66,10 @@ class ClientOptions:
     Attributes:
         timeout_seconds: How long a connection may stand without a byte moving, and how long connecting may take.
         deadline_seconds: How long a whole call may take, all attempts and the pauses between them together, plus a
-            second for each 64 KiB of body that it moves. Waiting for a free connection does not count.
+            second for each 64 KiB of body that it moves. Waiting for a turn does not count, nor does what throttling
+            costs.
+        patience_seconds: How long the Space may make one call wait by throttling it (503, 429), all in all; the call
+            fails after that, so that it has an end.
         max_connections: How many calls are on the wire at once; the others wait for their turn, see `Limiter`.
         max_attempts: How often a call is sent at most, not counting attempts that the server throttled.
         ca_bundle: File of trusted certificates in PEM, instead of the system's.
@@ -77,6 +80,7 @@ class ClientOptions:
 
     timeout_seconds: float = 30.0
     deadline_seconds: float = 90.0
+    patience_seconds: float = 300.0
     max_connections: int = 16
     max_attempts: int = 6
     ca_bundle: Path | None = None
@@ -137,25 +141,28 @@ class Transport:
         """
         _check_headers(call)
         payload_hash = await self._signer.payload_hash(call.body)
-        left = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
-        failure: SpacesError | None = None
+        seconds = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
+        allowance = Allowance(seconds, self._options.patience_seconds)
+        visit: Visit | None = None
         faults = 0
         for attempt in itertools.count(1):
-            traffic = Traffic(attempt)
-            async with self._admission.turn(call, failure) as visit:
+            traffic = Traffic(attempt, self._admission.heard)
+            async with self._admission.turn(call, visit, allowance) as visit:
                 try:
-                    return await self._attempt(call, payload_hash, traffic, left, parse)
+                    return await self._attempt(call, payload_hash, traffic, allowance.seconds, parse)
                 except SpacesError as error:
                     failure = visit.failure = error
                 finally:
                     visit.was_answered = traffic.status is not None
             failure.attempts = attempt
             faults += not isinstance(failure, Throttled)
-            left -= trio.current_time() - visit.started
-            pause = self._policy.pause_seconds(failure, faults=faults, left_seconds=left, random=random.random)
+            allowance.spend(failure, trio.current_time() - visit.started)
+            pause = self._policy.pause_seconds(
+                failure, faults=faults, left_seconds=allowance.left(failure), random=random.random
+            )
             if pause is None:
                 raise failure
-            left -= pause
+            allowance.spend(failure, pause)
             await self._admission.pause(pause)
         raise AssertionError("itertools.count ended")
 
@@ -166,7 +173,7 @@ class Transport:
         self._asked_bucket = call.bucket
         started = trio.current_time()
         try:
-            with trio.move_on_after(left_seconds):
+            with self._admission.under_way(call), trio.move_on_after(left_seconds):
                 return await self._exchange(call, payload_hash, traffic, parse)
             raise call.error(DeadlineExceeded, "no complete answer in time")
         except Malformed as problem:
@@ -258,7 +265,8 @@ class Transport:
             request_id=said.request_id or reply.headers.get("x-amz-request-id", ""),
         )
         now = datetime.now(UTC)
-        error.retry_after_seconds = parse_retry_after(reply.headers.get("retry-after"), now)
+        retry_after = reply.headers.get("retry-after")
+        error.retry_after_seconds = parse_retry_after(retry_after, self._signer.clock.now(now))
         if reply.status == HTTPStatus.FORBIDDEN and self._signer.clock.correct(reply.headers.get("date"), now):
             error.retryable = True  # the next signature carries the server's time
         return error

@@ -70,6 +70,7 @@ async def locate(config: MountConfig, key: Credentials, endpoints: Mapping[str, 
     options = ClientOptions(
         timeout_seconds=seconds,
         deadline_seconds=seconds,
+        patience_seconds=seconds,
         max_connections=1,
         max_attempts=1,
         ca_bundle=config.ca_bundle,

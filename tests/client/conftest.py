@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from trio.testing import MockClock
 
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from tests.servers.rgw import RadosGateway
+
+
+@pytest.fixture
+def jumping_clock() -> MockClock:
+    """A clock that jumps to the next deadline, but leaves a server in the same process the time to answer."""
+    return MockClock(autojump_threshold=0.005)
 
 
 @pytest.fixture

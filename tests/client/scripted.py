@@ -51,7 +51,15 @@ class Silence:
     """Read the request and say nothing."""
 
 
-Step = Answer | Reset | Silence
+@dataclass(frozen=True)
+class Trickle:
+    """An answer whose body comes byte by byte, with a pause before each."""
+
+    answer: Answer
+    pause_seconds: float
+
+
+Step = Answer | Reset | Silence | Trickle
 
 
 @dataclass
@@ -86,6 +94,12 @@ class ScriptedServer:
             await trio.sleep_forever()
         elif isinstance(step, Reset):
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif isinstance(step, Trickle):
+            reply, length = step.answer.encode(), len(step.answer.body)
+            await stream.send_all(reply[:-length])
+            for byte in reply[-length:]:
+                await trio.sleep(step.pause_seconds)
+                await stream.send_all(bytes([byte]))
         else:
             await stream.send_all(step.encode())
         await stream.aclose()

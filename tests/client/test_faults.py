@@ -109,8 +109,8 @@ async def test_a_read_gives_up(fault: Step, expected: type[SpacesError]) -> None
 
 
 @pytest.mark.parametrize("fault", [error(503, "SlowDown"), Answer(429), Answer(503, HTML)], ids=repr)
-async def test_a_throttled_call_gives_up_at_its_deadline_alone(fault: Step) -> None:
-    options = ClientOptions(max_attempts=1, deadline_seconds=0.8)
+async def test_a_throttled_call_gives_up_when_its_patience_ends_alone(fault: Step) -> None:
+    options = ClientOptions(max_attempts=1, deadline_seconds=0.1, patience_seconds=0.8)
     async with scripted(fault, fault, ranged(), options=options) as (client, server):
         assert await read(client.bucket("bucket")) == BODY
         assert len(server.requests) == 3
@@ -169,12 +169,12 @@ async def test_a_name_that_does_not_resolve() -> None:
 
 
 async def test_retry_after_is_read() -> None:
-    options = ClientOptions(deadline_seconds=6)
+    options = ClientOptions(patience_seconds=6)
     async with scripted(Answer(503, headers={"Retry-After": "7"}), options=options) as (client, server):
         with pytest.raises(Throttled) as failure:
             await client.bucket("bucket").head("k")
         assert failure.value.retry_after_seconds == 7
-        assert len(server.requests) == 1  # what it asks for does not fit into the deadline
+        assert len(server.requests) == 1  # what it asks for does not fit into what is left
 
 
 async def test_final_errors_are_not_repeated() -> None:

@@ -21,7 +21,7 @@ from tests.servers.rgw import RadosGateway
 KEY = Credentials("AKSCRIPTED", "never-to-be-seen-in-a-message")
 ABSENT, CLOSED, OPEN = Answer(404), Answer(403), Answer(200)
 PAGE = Answer(302, headers={"location": "https://www.example.com/"})
-OPTIONS = ClientOptions(timeout_seconds=1, deadline_seconds=1, max_connections=1, max_attempts=1)
+OPTIONS = ClientOptions(timeout_seconds=1, deadline_seconds=1, patience_seconds=1, max_connections=1, max_attempts=1)
 MEMORY = "regions.json"
 
 

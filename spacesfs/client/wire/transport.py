@@ -27,10 +27,12 @@ class Sink:
     Attributes:
         place: Looks at status and headers, and returns the buffer to fill, or None for no buffer. What it raises ends
             the request.
+        progress: Is told whenever bytes have come into the buffer.
         filled: How many bytes the buffer has so far; kept by the transport. What does not fit stays in the response.
     """
 
     place: Callable[[int, httpx.Headers], memoryview | None]
+    progress: Callable[[], None] = lambda: None
     filled: int = 0
 
 
@@ -87,6 +89,7 @@ async def _fill(sink: Sink, status: int, headers: httpx.Headers, exchange: Excha
             break
         view = view[count:]
         sink.filled += count
+        sink.progress()
 
 
 class _Body(httpx.AsyncByteStream):
