@@ -10,7 +10,8 @@ import random
 import re
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPResponse
@@ -29,6 +30,7 @@ from spacesfs.client.credentials import Credentials
 from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.endpoint import Endpoint, EndpointError
 from spacesfs.client.errors import (
+    AccessDenied,
     BadReply,
     DeadlineExceeded,
     InvalidRequest,
@@ -148,14 +150,18 @@ class Transport:
         for attempt in itertools.count(1):
             traffic = Traffic(attempt, self._admission.heard)
             async with self._admission.turn(call, visit, allowance) as visit:
+                key = self._signer.key
                 try:
-                    return await self._attempt(call, payload_hash, traffic, allowance.seconds, parse)
+                    return await self._attempt(call, payload_hash, key, traffic, allowance.seconds, parse)
                 except SpacesError as error:
                     failure = visit.failure = error
                 finally:
                     visit.was_answered = traffic.status is not None
             failure.attempts = attempt
             faults += not isinstance(failure, Throttled)
+            if isinstance(failure, AccessDenied) and not failure.retryable:
+                with trio.move_on_after(allowance.seconds):
+                    failure.retryable = await self._has_another_key(call, failure, key)
             allowance.spend(failure, trio.current_time() - visit.started)
             pause = self._policy.pause_seconds(
                 failure, faults=faults, left_seconds=allowance.left(failure), random=random.random
@@ -166,15 +172,35 @@ class Transport:
             await self._admission.pause(pause)
         raise AssertionError("itertools.count ended")
 
-    async def _attempt(
-        self, call: Call, payload_hash: str, traffic: Traffic, left_seconds: float, parse: Callable[[Reply], T]
+    async def _has_another_key(self, call: Call, refusal: AccessDenied, key: Credentials | None) -> bool:
+        """Tell whether there is another key than the one a call was refused with; looking for it holds no turn."""
+
+        async def ask() -> None:
+            if call.key:
+                asked = replace(call, operation="GetObject", method="GET", headers={"range": "bytes=0-0"})
+            else:
+                asked = replace(call, operation="GetBucketLocation", method="GET", query=(("location", ""),))
+            with suppress(SpacesError):
+                await self.send(asked, lambda _: None)
+
+        # A reply to HEAD has no body, so it does not tell whether the key is to blame; one to GET does.
+        return await self._signer.finds_another(refusal, key, ask if call.method == "HEAD" else None)
+
+    async def _attempt(  # noqa: PLR0917
+        self,
+        call: Call,
+        payload_hash: str,
+        key: Credentials | None,
+        traffic: Traffic,
+        left_seconds: float,
+        parse: Callable[[Reply], T],
     ) -> T:
         """Send a call once, within the time that is left, and tell the observer how it went."""
         self._asked_bucket = call.bucket
         started = trio.current_time()
         try:
             with self._admission.under_way(call), trio.move_on_after(left_seconds):
-                return await self._exchange(call, payload_hash, traffic, parse)
+                return await self._exchange(call, payload_hash, key, traffic, parse)
             raise call.error(DeadlineExceeded, "no complete answer in time")
         except Malformed as problem:
             raise call.error(BadReply, f"the server answered with {problem}", status=traffic.status) from None
@@ -199,9 +225,15 @@ class Transport:
             return True
         return False
 
-    async def _exchange(self, call: Call, payload_hash: str, traffic: Traffic, parse: Callable[[Reply], T]) -> T:
+    async def _exchange(
+        self,
+        call: Call,
+        payload_hash: str,
+        key: Credentials | None,
+        traffic: Traffic,
+        parse: Callable[[Reply], T],
+    ) -> T:
         """Put one request on the wire and read its reply."""
-        key = self._signer.key
         body = BodyStream(call.body, traffic)
         landing = Landing(call, traffic)
         request = self._request(call, payload_hash, body, key)
@@ -218,9 +250,7 @@ class Transport:
             landing.drop()
             del request.extensions[SINK]  # it refers to the caller's buffer, and httpx keeps the request
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
-            error = self._refused(call, reply)
-            error.retryable |= await self._signer.finds_another(error, call.method, key)
-            raise error
+            raise self._refused(call, reply)
         return parse(reply)
 
     def _request(self, call: Call, payload_hash: str, body: BodyStream, key: Credentials | None) -> httpx.Request:

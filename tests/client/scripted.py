@@ -84,6 +84,13 @@ class ScriptedServer:
         """Choose the answer to a request."""
         return self._script[min(len(self.requests), len(self._script) - 1)]
 
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Serve on a free port until the nursery ends."""
+        listeners: list[trio.SocketListener] = await nursery.start(
+            partial(trio.serve_tcp, self.serve, 0, host="127.0.0.1")
+        )
+        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
     async def serve(self, stream: trio.SocketStream) -> None:
         request = await _read_request(stream)
         if request is None:
@@ -130,10 +137,7 @@ async def scripted_server(*script: Step) -> AsyncIterator[ScriptedServer]:
     """Run a server on a free port."""
     server = ScriptedServer(script)
     async with trio.open_nursery() as nursery:
-        listeners: list[trio.SocketListener] = await nursery.start(
-            partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1")
-        )
-        server.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        await server.start(nursery)
         yield server
         nursery.cancel_scope.cancel()
 
