@@ -12,6 +12,7 @@ from spacesfs.client.errors import SpacesError, Throttled
 LONGEST_RETRY_AFTER_SECONDS = 60.0  # a server's Retry-After is believed up to here
 
 _TOLERATED_SKEW = timedelta(minutes=10)  # servers refuse at 15
+_BELIEVED_SKEW = timedelta(days=31)  # certificates live for some months, so with a clock that is further off TLS fails
 
 
 @dataclass(slots=True)
@@ -89,7 +90,11 @@ def parse_retry_after(text: str | None, now: datetime) -> float | None:
 
 
 class ServerClock:
-    """The time as the server sees it, so that a wrong local clock does not invalidate every signature."""
+    """The time as the server sees it, so that a wrong local clock does not invalidate every signature.
+
+    A server is believed as long as it is within 31 days of the local clock; what is further off is nonsense from
+    somebody in between, or a clock that must be set.
+    """
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
@@ -101,7 +106,7 @@ class ServerClock:
     def correct(self, date_header: str | None, local: datetime) -> bool:
         """Learn from the Date of a refused request; True if we were so far off that a retry makes sense."""
         moment = _http_date(date_header or "")
-        if moment is None or abs(moment - self.now(local)) <= _TOLERATED_SKEW:
+        if moment is None or abs(moment - self.now(local)) <= _TOLERATED_SKEW or abs(moment - local) > _BELIEVED_SKEW:
             return False
         self._offset = moment - local
         return True

@@ -116,15 +116,21 @@ class Transport:
         self._asked_bucket = ""
         self._origins: dict[str, httpx.URL] = {}
         self._timeout = httpx.Timeout(options.timeout_seconds, pool=None).as_dict()
-        self._http = _http_client(endpoint, options)
+        self._wire = _wire(endpoint, options)
+        # It reads no environment, follows no redirect and adds no header of its own.
+        self._http = httpx.AsyncClient(transport=self._wire, cookies=_NoCookies(), trust_env=False)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
 
     async def watch(self) -> NoReturn:
-        """Notice when the Space goes and returns; one task of the client's does this as long as it lives."""
-        await self._admission.watch()
+        """Notice when the Space goes and returns, and close idle connections; one task of the client's does this."""
+        async with trio.open_nursery() as nursery:
+            if isinstance(self._wire, WireTransport):  # httpx's own closes them with the next request
+                nursery.start_soon(self._wire.tend)
+            await self._admission.watch()
+        raise AssertionError("it watches for ever")
 
     def statistics(self) -> ClientStatistics:
         """Return how fast calls may go at present, and whether the Space is there."""
@@ -329,19 +335,16 @@ def _check_headers(call: Call) -> None:
             raise call.error(InvalidRequest, f"the value of {name} has control characters, or spaces at an end")
 
 
-def _http_client(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncClient:
-    """Make the client; it reads no environment, follows no redirect and adds no header of its own."""
+def _wire(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncBaseTransport:
+    """Make what moves the bytes."""
     tls = _tls(endpoint, options.ca_bundle)
     places = options.max_connections + 1  # the limiter sees to the calls; the last place is the probe's
-    transport: httpx.AsyncBaseTransport
     if options.http_transport == "own" and options.proxy is None:
-        transport = WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS)
-    else:
-        try:
-            transport = StockTransport(tls, connections=places, idle_seconds=KEEPALIVE_SECONDS, proxy=options.proxy)
-        except ValueError as problem:
-            raise EndpointError(f"the proxy can't be used: {problem}") from None  # its URL may hold a password
-    return httpx.AsyncClient(transport=transport, cookies=_NoCookies(), trust_env=False)
+        return WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS)
+    try:
+        return StockTransport(tls, connections=places, idle_seconds=KEEPALIVE_SECONDS, proxy=options.proxy)
+    except ValueError as problem:
+        raise EndpointError(f"the proxy can't be used: {problem}") from None  # its URL may hold a password
 
 
 class _NoCookies(CookieJar):

@@ -19,7 +19,7 @@ from spacesfs.client.wire.transport import WireTransport
 
 @dataclass(frozen=True)
 class Say:
-    """Read a request (or only its head), send bytes, and then keep the connection, end it, or break it."""
+    """Read a request (or only its head), send bytes, and then keep the connection, end or break it, or read no more."""
 
     text: bytes
     then: str = "keep"
@@ -55,6 +55,8 @@ class Peer:
         try:
             while (step := await self._next_step(connection, stream, number)) is not None:
                 await stream.send_all(step.text)
+                if step.then == "stall":
+                    await trio.sleep_forever()
                 if step.then == "reset":
                     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 if step.then != "keep":

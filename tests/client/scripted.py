@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -97,19 +97,24 @@ class ScriptedServer:
             return
         step = self.step_for(request)
         self.requests.append(request)
-        if isinstance(step, Silence):
-            await trio.sleep_forever()
-        elif isinstance(step, Reset):
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        elif isinstance(step, Trickle):
-            reply, length = step.answer.encode(), len(step.answer.body)
-            await stream.send_all(reply[:-length])
-            for byte in reply[-length:]:
-                await trio.sleep(step.pause_seconds)
-                await stream.send_all(bytes([byte]))
-        else:
-            await stream.send_all(step.encode())
+        with suppress(trio.BrokenResourceError):  # a client may hang up on an answer
+            await _answer(stream, step)
         await stream.aclose()
+
+
+async def _answer(stream: trio.SocketStream, step: Step) -> None:
+    if isinstance(step, Silence):
+        await trio.sleep_forever()
+    elif isinstance(step, Reset):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif isinstance(step, Trickle):
+        reply, length = step.answer.encode(), len(step.answer.body)
+        await stream.send_all(reply[:-length])
+        for byte in reply[-length:]:
+            await trio.sleep(step.pause_seconds)
+            await stream.send_all(bytes([byte]))
+    else:
+        await stream.send_all(step.encode())
 
 
 async def _read_request(stream: trio.SocketStream) -> Request | None:

@@ -138,7 +138,28 @@ def test_a_wrong_local_clock_is_corrected_once() -> None:
     assert not clock.correct(server, NOW)
 
 
-@pytest.mark.parametrize("date", [None, "", "yesterday", format_datetime(NOW + timedelta(minutes=9), usegmt=True)])
+@pytest.mark.parametrize("days", [-31, -1, 1, 31])
+def test_a_server_is_believed_within_a_month(days: int) -> None:
+    clock = ServerClock()
+    assert clock.correct(format_datetime(NOW + timedelta(days=days), usegmt=True), NOW)
+    assert clock.now(NOW) == NOW + timedelta(days=days)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        None,
+        "",
+        "yesterday",
+        format_datetime(NOW + timedelta(minutes=9), usegmt=True),
+        format_datetime(NOW + timedelta(days=32), usegmt=True),
+        format_datetime(NOW - timedelta(days=32), usegmt=True),
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+    ],
+)
 def test_a_good_clock_stays_as_it_is(date: str | None) -> None:
     clock = ServerClock()
     assert not clock.correct(date, NOW)
