@@ -59,7 +59,15 @@ class Trickle:
     pause_seconds: float
 
 
-Step = Answer | Reset | Silence | Trickle
+@dataclass(frozen=True)
+class Late:
+    """An answer of which not a byte comes for a while."""
+
+    answer: Answer
+    seconds: float
+
+
+Step = Answer | Reset | Silence | Trickle | Late
 
 
 @dataclass
@@ -113,6 +121,9 @@ async def _answer(stream: trio.SocketStream, step: Step) -> None:
         for byte in reply[-length:]:
             await trio.sleep(step.pause_seconds)
             await stream.send_all(bytes([byte]))
+    elif isinstance(step, Late):
+        await trio.sleep(step.seconds)
+        await stream.send_all(step.answer.encode())
     else:
         await stream.send_all(step.encode())
 

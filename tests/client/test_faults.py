@@ -8,6 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from spacesfs.client.call import RequestRecord
 from spacesfs.client.client import Bucket, SpacesClient
@@ -33,7 +34,17 @@ from spacesfs.client.errors import (
 from spacesfs.client.hashing import multipart_etag
 from spacesfs.client.models import ObjectProperties, Part
 from spacesfs.client.transport import ClientOptions
-from tests.client.scripted import SECRET_KEY, Answer, Reset, Silence, Step, scripted, scripted_server
+from tests.client.scripted import (
+    SECRET_KEY,
+    Answer,
+    Late,
+    Reset,
+    Silence,
+    Step,
+    Trickle,
+    scripted,
+    scripted_server,
+)
 
 DATE = "Sun, 22 Nov 2026 07:12:09 GMT"
 BODY = b"some bytes of an object"
@@ -133,6 +144,23 @@ async def test_another_version_than_asked_for_is_never_returned() -> None:
     async with scripted(ranged(etag="other")) as (client, server):
         with pytest.raises(PreconditionFailed):
             await read(client.bucket("bucket"), if_match=ETAG)
+        assert len(server.requests) == 1
+
+
+async def test_a_slow_first_byte_is_waited_for_within_the_timeout(jumping_clock: MockClock) -> None:
+    options = ClientOptions(timeout_seconds=30, deadline_seconds=100)
+    async with scripted(Late(ranged(), 29), options=options) as (client, server):
+        assert await read(client.bucket("bucket")) == BODY
+        assert len(server.requests) == 1
+    async with scripted(Late(ranged(), 31), ranged(), options=options) as (client, server):
+        assert await read(client.bucket("bucket")) == BODY
+        assert [request.method for request in server.requests].count("GET") == 2  # and a probe: is it there at all?
+
+
+async def test_a_body_that_trickles_is_no_silence(jumping_clock: MockClock) -> None:
+    options = ClientOptions(timeout_seconds=5, deadline_seconds=100)
+    async with scripted(Trickle(ranged(), 4), options=options) as (client, server):
+        assert await read(client.bucket("bucket")) == BODY
         assert len(server.requests) == 1
 
 
