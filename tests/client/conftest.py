@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 
 import pytest
+import trustme
 from trio.testing import MockClock
 
 from spacesfs.client.client import Bucket, SpacesClient
@@ -39,3 +41,13 @@ async def stranger(rgw: RadosGateway) -> AsyncIterator[SpacesClient]:
 async def bucket(client: SpacesClient, bucket_name: str) -> Bucket:
     """A new empty bucket."""
     return client.bucket(bucket_name)
+
+
+@pytest.fixture(scope="session")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """TLS settings of a server, and of a client that trusts it."""
+    authority = trustme.CA()
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(theirs)
+    authority.configure_trust(ours)
+    return theirs, ours

@@ -14,7 +14,11 @@ import h11
 import httpx
 import trio
 
-from spacesfs.client.wire.transport import WireTransport
+from spacesfs.client.wire.transport import SINK, Sink, WireTransport
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,8 @@ async def wired(
     async with httpx.AsyncClient(transport=transport, timeout=patience, trust_env=False) as client:
         yield client, transport
         assert transport.statistics().active == 0
+
+
+def receive_into(buffer: bytearray) -> dict[str, Sink]:
+    """Return the extensions that make a body go into a buffer."""
+    return {SINK: Sink(lambda *_: memoryview(buffer))}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from spacesfs.client.call import RequestRecord
-from spacesfs.client.client import Bucket, SpacesClient
+from spacesfs.client.client import SpacesClient
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.client.errors import (
     AccessDenied,
     BadReply,
-    DeadlineExceeded,
     EncryptedObject,
     IntegrityError,
     InvalidRequest,
@@ -28,51 +25,24 @@ from spacesfs.client.errors import (
     PreconditionFailed,
     ServerFault,
     SpacesError,
-    Throttled,
     Unreachable,
 )
 from spacesfs.client.hashing import multipart_etag
 from spacesfs.client.models import ObjectProperties, Part
 from spacesfs.client.transport import ClientOptions
+from tests.client.replies import BODY, DATE, ETAG, HEAD, HTML, STORED, error, ranged, read
 from tests.client.scripted import (
     SECRET_KEY,
     Answer,
-    Late,
     Reset,
     Silence,
     Step,
-    Trickle,
     scripted,
     scripted_server,
 )
 
-DATE = "Sun, 22 Nov 2026 07:12:09 GMT"
-BODY = b"some bytes of an object"
-ETAG = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
-STORED = Answer(headers={"ETag": f'"{ETAG}"'})
-HEAD = Answer(length=len(BODY), headers={"ETag": f'"{ETAG}"', "Last-Modified": DATE})
 ONCE = ClientOptions(max_attempts=1)
 TWICE = ClientOptions(max_attempts=2)
-HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
-
-
-def error(status: int, code: str) -> Answer:
-    return Answer(status, f"<Error><Code>{code}</Code><RequestId>tx1</RequestId></Error>".encode())
-
-
-def ranged(body: bytes = BODY, *, etag: str = ETAG, length: int | None = None, has_length: bool = True) -> Answer:
-    headers = {
-        "ETag": f'"{etag}"',
-        "Last-Modified": DATE,
-        "Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}",
-    }
-    return Answer(206, body, headers, length, has_length)
-
-
-async def read(bucket: Bucket, *, if_match: str | None = None) -> bytes:
-    buffer = bytearray(len(BODY))
-    await bucket.get_range("k", 0, memoryview(buffer), if_match=if_match)
-    return bytes(buffer)
 
 
 @pytest.mark.parametrize(
@@ -119,18 +89,6 @@ async def test_a_read_gives_up(fault: Step, expected: type[SpacesError]) -> None
         assert failure.value.key == "k"
 
 
-@pytest.mark.parametrize("fault", [error(503, "SlowDown"), Answer(429), Answer(503, HTML)], ids=repr)
-async def test_a_throttled_call_gives_up_when_its_patience_ends_alone(fault: Step) -> None:
-    options = ClientOptions(max_attempts=1, deadline_seconds=0.1, patience_seconds=0.8)
-    async with scripted(fault, fault, ranged(), options=options) as (client, server):
-        assert await read(client.bucket("bucket")) == BODY
-        assert len(server.requests) == 3
-    async with scripted(fault, options=options) as (client, server):
-        with pytest.raises(Throttled):
-            await read(client.bucket("bucket"))
-        assert len(server.requests) > 2
-
-
 async def test_a_server_that_ignores_ranges_is_fine_where_the_whole_object_fits() -> None:
     answer = Answer(200, BODY, {"ETag": ETAG, "Last-Modified": DATE})
     async with scripted(answer) as (client, server):
@@ -144,39 +102,6 @@ async def test_another_version_than_asked_for_is_never_returned() -> None:
     async with scripted(ranged(etag="other")) as (client, server):
         with pytest.raises(PreconditionFailed):
             await read(client.bucket("bucket"), if_match=ETAG)
-        assert len(server.requests) == 1
-
-
-async def test_a_slow_first_byte_is_waited_for_within_the_timeout(jumping_clock: MockClock) -> None:
-    options = ClientOptions(timeout_seconds=30, deadline_seconds=100)
-    async with scripted(Late(ranged(), 29), options=options) as (client, server):
-        assert await read(client.bucket("bucket")) == BODY
-        assert len(server.requests) == 1
-    async with scripted(Late(ranged(), 31), ranged(), options=options) as (client, server):
-        assert await read(client.bucket("bucket")) == BODY
-        assert [request.method for request in server.requests].count("GET") == 2  # and a probe: is it there at all?
-
-
-async def test_a_body_that_trickles_is_no_silence(jumping_clock: MockClock) -> None:
-    options = ClientOptions(timeout_seconds=5, deadline_seconds=100)
-    async with scripted(Trickle(ranged(), 4), options=options) as (client, server):
-        assert await read(client.bucket("bucket")) == BODY
-        assert len(server.requests) == 1
-
-
-async def test_silence_ends_in_a_timeout() -> None:
-    options = ClientOptions(timeout_seconds=0.2, max_attempts=2)
-    async with scripted(Silence(), options=options) as (client, server):
-        with pytest.raises(DeadlineExceeded, match=r"no byte moved for 0\.2 seconds"):
-            await client.bucket("bucket").head("k")
-        assert len(server.requests) == 2
-
-
-async def test_the_whole_call_has_a_deadline() -> None:
-    options = ClientOptions(timeout_seconds=60, deadline_seconds=0.2)
-    async with scripted(Silence(), options=options) as (client, server):
-        with pytest.raises(DeadlineExceeded, match="no complete answer in time"):
-            await client.bucket("bucket").head("k")
         assert len(server.requests) == 1
 
 
@@ -194,15 +119,6 @@ async def test_a_name_that_does_not_resolve() -> None:
     async with SpacesClient(endpoint, Credentials("id", SECRET_KEY), options=ONCE) as client:
         with pytest.raises(NotConnected, match=r"https://spaces\.invalid can't be reached: .*[Nn]ame"):
             await client.list_buckets()
-
-
-async def test_retry_after_is_read() -> None:
-    options = ClientOptions(patience_seconds=6)
-    async with scripted(Answer(503, headers={"Retry-After": "7"}), options=options) as (client, server):
-        with pytest.raises(Throttled) as failure:
-            await client.bucket("bucket").head("k")
-        assert failure.value.retry_after_seconds == 7
-        assert len(server.requests) == 1  # what it asks for does not fit into what is left
 
 
 async def test_final_errors_are_not_repeated() -> None:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import trio
-import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -17,11 +16,8 @@ from trio.testing import MockClock
 from spacesfs.client.wire.connection import Connection, Timeouts
 from spacesfs.client.wire.exchange import MAX_HEAD_BYTES, MAX_INTERIM_REPLIES, Exchange
 from spacesfs.client.wire.transport import SINK, Sink
-from tests.client.peer import Say, peer, wired
+from tests.client.peer import CHUNKED, HEAD, OK, Say, peer, receive_into, wired
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
-HEAD = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 REFUSAL = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 8\r\n\r\nSlowDown"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -40,11 +36,6 @@ class Pieces(httpx.AsyncByteStream):
         for piece in self._pieces:
             return piece  # type: ignore[return-value]  # any buffer will do
         raise StopAsyncIteration
-
-
-def receive_into(buffer: bytearray) -> dict[str, Sink]:
-    """Return the extensions that make a body go into a buffer."""
-    return {SINK: Sink(lambda *_: memoryview(buffer))}
 
 
 @pytest.mark.parametrize(
@@ -394,65 +385,3 @@ async def test_cancellation_at_every_await(
             assert transport.statistics().idle <= 1
         assert step > 5
         assert (await client.get(other.url)).content == b"hello"
-
-
-@pytest.fixture(scope="module")
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """TLS settings of a server, and of a client that trusts it."""
-    authority = trustme.CA()
-    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.issue_cert("localhost").configure_cert(theirs)
-    authority.configure_trust(ours)
-    return theirs, ours
-
-
-async def test_tls_moves_bytes_both_ways(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    theirs, ours = contexts
-    body = bytes(range(256)) * (20 << 10)
-    reply = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
-    async with peer(reply, tls=theirs) as other, wired(ours) as (client, transport):
-        for _ in range(2):
-            buffer = bytearray(len(body))
-            await client.put(other.url, content=body, extensions=receive_into(buffer))
-            assert (bytes(buffer), other.seen[-1][3]) == (body, body)
-        assert transport.statistics().connected == 1
-
-
-async def test_tls_sessions_are_resumed(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    theirs, ours = contexts
-    async with peer(OK, tls=theirs) as other, wired(ours) as (client, transport):
-        await client.get(other.url)
-        await other.connections[0].aclose()
-        await client.get(other.url)
-        assert (transport.statistics().connected, transport.statistics().resumed) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [b"HTTP/1.1 403 Forbidden\r\ncontent-length: 5\r\n\r\nhello", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"],
-    ids=["length", "chunks"],
-)
-async def test_a_whole_answer_counts_though_the_end_behind_it_is_rude(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext], reply: bytes
-) -> None:
-    """Servers close TLS without saying so; what they said before that is whole."""
-    theirs, ours = contexts
-    for _ in range(5):
-        async with peer(Say(reply, "end"), tls=theirs) as other, wired(ours) as (client, _):
-            assert (await client.get(other.url)).content == b"hello"
-
-
-async def test_tls_without_its_end_is_no_end(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    theirs, ours = contexts
-    async with peer(Say(HEAD + b"\r\nhello", "end"), tls=theirs) as other, wired(ours) as (client, _):
-        with pytest.raises(httpx.ReadError):
-            await client.get(other.url)
-
-
-async def test_a_certificate_of_nobody_is_refused(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    theirs, _ = contexts
-    async with peer(OK, tls=theirs) as other, wired(ssl.create_default_context()) as (client, _):
-        with pytest.raises(httpx.ConnectError) as failure:
-            await client.get(other.url)
-        assert isinstance(failure.value.__cause__, ssl.SSLCertVerificationError)
-        assert other.seen == []
