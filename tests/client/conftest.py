@@ -17,7 +17,10 @@ from tests.servers.rgw import RadosGateway
 
 @pytest.fixture
 def jumping_clock() -> MockClock:
-    """A clock that jumps to the next deadline, but leaves a server in the same process the time to answer."""
+    """A clock that jumps to the next deadline, but leaves a server in the same task tree the time to answer.
+
+    It does not wait for threads: no names to look up, no large bodies to hash.
+    """
     return MockClock(autojump_threshold=0.005)
 
 

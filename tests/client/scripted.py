@@ -100,7 +100,10 @@ class ScriptedServer:
         self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        request = await _read_request(stream)
+        try:
+            request = await _read_request(stream)
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            request = None  # a client may give up in the middle
         if request is None:
             return
         step = self.step_for(request)

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 from spacesfs.client.wire.connection import Connection, Timeouts
 from spacesfs.client.wire.exchange import MAX_HEAD_BYTES, MAX_INTERIM_REPLIES, Exchange
 from spacesfs.client.wire.transport import SINK, Sink
+from tests.client.cancelling import cancelling
 from tests.client.peer import CHUNKED, HEAD, OK, Say, peer, receive_into, wired
 
 REFUSAL = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 8\r\n\r\nSlowDown"
@@ -190,7 +191,7 @@ async def test_an_early_refusal_is_heard(then: str) -> None:
 
 @pytest.mark.parametrize("is_secure", [False, True])
 async def test_an_early_refusal_is_heard_though_nobody_reads_on(
-    jumping_clock: MockClock, is_secure: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+    is_secure: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
     """The server keeps the connection; its answer must not cost the time that a stalled line may take."""
     theirs, ours = contexts if is_secure else (None, None)
@@ -199,12 +200,10 @@ async def test_an_early_refusal_is_heard_though_nobody_reads_on(
         peer(Say(REFUSAL, "stall", is_early=True), tls=theirs) as other,
         wired(ours, patience=30) as (client, transport),
     ):
-        began = trio.current_time()
         response = await client.put(
             other.url, content=Pieces(bytes(length), 1 << 20), headers={"content-length": str(length)}
         )
-        assert (response.status_code, response.content) == (503, b"SlowDown")
-        assert trio.current_time() - began < 5
+        assert (response.status_code, response.content) == (503, b"SlowDown"), "it would be httpx.WriteTimeout"
         assert (transport.statistics().active, transport.statistics().idle) == (0, 0)
 
 
@@ -245,16 +244,17 @@ async def test_connections_are_not_kept_for_ever() -> None:
         assert (transport.statistics().idle, transport.statistics().connected) == (0, 2)
 
 
-async def test_idle_connections_expire_without_another_request(autojump_clock: MockClock) -> None:
+async def test_idle_connections_expire_without_another_request(jumping_clock: MockClock) -> None:
     async with peer(OK) as other, wired(idle_seconds=15) as (client, transport), trio.open_nursery() as nursery:
+        url = f"http://127.0.0.1:{other.port}/"  # no name to look up in a thread, for which the clock would not wait
         nursery.start_soon(transport.tend)
         for _ in range(2):
-            await client.get(other.url)
+            await client.get(url)
             await trio.sleep(14)
             assert transport.statistics().idle == 1
         await trio.sleep(1.5)
         assert (transport.statistics().idle, transport.statistics().connected) == (0, 1)
-        await client.get(other.url)
+        await client.get(url)
         await trio.sleep(16)
         assert (transport.statistics().idle, transport.statistics().connected) == (0, 2)
         nursery.cancel_scope.cancel()
@@ -347,21 +347,6 @@ async def hear(said: bytes) -> None:
                 assert not exchange.is_reusable
 
 
-class CancelAtStep(trio.abc.Instrument):
-    """Cancels a scope just before its task runs for the n-th time."""
-
-    def __init__(self, scope: trio.CancelScope, steps: int) -> None:
-        self._task = trio.lowlevel.current_task()
-        self._scope = scope
-        self._steps = steps
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._steps -= 1
-            if self._steps == 0:
-                self._scope.cancel()
-
-
 @pytest.mark.parametrize("reply", [OK, CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"], ids=["length", "chunks"])
 @pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("idle_seconds", [60, 0], ids=["kept", "new"])
@@ -374,13 +359,9 @@ async def test_cancellation_at_every_await(
         while not is_done:
             step += 1
             with trio.CancelScope() as scope:
-                instrument = CancelAtStep(scope, step)
-                trio.lowlevel.add_instrument(instrument)
-                try:
+                with cancelling(scope, step):
                     await client.put(other.url, content=Pieces(bytes(1000), 300), extensions=receive_into(bytearray(2)))
-                    is_done = not scope.cancel_called
-                finally:
-                    trio.lowlevel.remove_instrument(instrument)
+                is_done = not scope.cancel_called
             assert transport.statistics().active == 0
             assert transport.statistics().idle <= 1
         assert step > 5
