@@ -12,8 +12,8 @@ from tests.client.scripted import Answer, Late, Silence, Step, Trickle, scripted
 
 
 @pytest.mark.parametrize("fault", [error(503, "SlowDown"), Answer(429), Answer(503, HTML)], ids=repr)
-async def test_a_throttled_call_gives_up_when_its_patience_ends_alone(fault: Step) -> None:
-    options = ClientOptions(max_attempts=1, deadline_seconds=0.1, patience_seconds=0.8)
+async def test_a_throttled_call_gives_up_when_its_patience_ends_alone(jumping_clock: MockClock, fault: Step) -> None:
+    options = ClientOptions(max_attempts=1, deadline_seconds=1, patience_seconds=20)
     async with scripted(fault, fault, ranged(), options=options) as (client, server):
         assert await read(client.bucket("bucket")) == BODY
         assert len(server.requests) == 3
