@@ -51,7 +51,9 @@ class AccessCalls(BucketCalls):
         return await self._transport.send(call, lambda reply: parse_tags(reply.body))
 
     async def set_tags(self, key: str, tags: str) -> None:
-        """Set an object's tags, query-encoded as `ObjectProperties.tags` has them; its version stays, Last-Modified becomes now.
+        """Set an object's tags, query-encoded as `ObjectProperties.tags` has them.
+
+        The object's version stays, its Last-Modified becomes now.
 
         Raises:
             NoSuchKey, AccessDenied, InvalidRequest
