@@ -70,8 +70,9 @@ async def locate(config: MountConfig, key: Credentials, endpoints: Mapping[str, 
     options = ClientOptions(
         timeout_seconds=seconds,
         deadline_seconds=seconds,
+        patience_seconds=seconds,
         max_connections=1,
-        max_attempts=1,
+        max_attempts=2,  # the first may find out that this machine's clock is wrong
         ca_bundle=config.ca_bundle,
         proxy=proxy_for(next(iter(regions.values())).url, os.environ),
     )

@@ -32,7 +32,7 @@ class AccessCalls(BucketCalls):
         return await self._transport.send(call, lambda reply: parse_acl(reply.body))
 
     async def set_acl(self, key: str, acl: Acl) -> None:
-        """Set whether everyone can read an object; its version and Last-Modified stay.
+        """Set whether everyone can read an object; its version stays, Last-Modified becomes now.
 
         Raises:
             NoSuchKey, AccessDenied
@@ -51,7 +51,9 @@ class AccessCalls(BucketCalls):
         return await self._transport.send(call, lambda reply: parse_tags(reply.body))
 
     async def set_tags(self, key: str, tags: str) -> None:
-        """Set an object's tags, query-encoded as `ObjectProperties.tags` has them; its version and Last-Modified stay.
+        """Set an object's tags, query-encoded as `ObjectProperties.tags` has them.
+
+        The object's version stays, its Last-Modified becomes now.
 
         Raises:
             NoSuchKey, AccessDenied, InvalidRequest

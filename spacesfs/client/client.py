@@ -25,6 +25,17 @@ from spacesfs.client.transport import ClientOptions, Observer, Transport
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
+def check_bucket_name(name: str) -> str:
+    """Return a name that a bucket can have.
+
+    Raises:
+        InvalidRequest: None can.
+    """
+    if not _BUCKET_NAME.fullmatch(name) or ".." in name:
+        raise InvalidRequest(f"{name!r} is not a bucket name: 3 to 63 lower-case letters, digits and dashes")
+    return name
+
+
 class Bucket(ListingCalls, ObjectCalls, MultipartCalls):
     """One bucket. Cheap to make, holds no state but its name; any number of tasks may use it."""
 
@@ -86,9 +97,7 @@ class SpacesClient:
         Raises:
             InvalidRequest: No bucket can have this name.
         """
-        if not _BUCKET_NAME.fullmatch(name) or ".." in name:
-            raise InvalidRequest(f"{name!r} is not a bucket name: 3 to 63 lower-case letters, digits and dashes")
-        return Bucket(self._transport, name)
+        return Bucket(self._transport, check_bucket_name(name))
 
     async def list_buckets(self) -> list[tuple[str, int]]:
         """Return the names and creation times (ns) of the account's buckets; limited keys may not."""

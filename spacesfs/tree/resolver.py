@@ -9,12 +9,17 @@ from typing import Protocol
 import trio
 
 from spacesfs.attributes import Attributes
+from spacesfs.client.errors import DeadlineExceeded, SpacesError, Unreachable, Untrusted
 from spacesfs.client.models import ListedObject, ObjectVersion
 from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key
 from spacesfs.tree.view import Found, View
+
+# The first calls after the Space went only run into their deadline. They count, too: to a look-up that fails the kernel
+# forgets the name, and with it goes what is known.
+_AWAY = (Unreachable, DeadlineExceeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,11 @@ class Entry:
 
 
 class Resolver:
-    """Binds names to inodes. One inode has one foreign version: another version is another inode."""
+    """Binds names to inodes. One inode has one foreign version: another version is another inode.
+
+    While the Space can't be reached what is known of a name answers, however old it is: a version whose bytes are here
+    can be read, and those that are not here are asked for under the version's ETag, so nothing is ever mixed.
+    """
 
     def __init__(self, table: InodeTable, view: View, local: Local, ttl_seconds: float) -> None:
         self._table = table
@@ -90,7 +99,13 @@ class Resolver:
             before = self._local.version_of(inode) if inode is not None else None
             prefix = directory.key
             check_key(prefix + name)
-            found = await self._look(prefix, name)
+            try:
+                found = await self._look(prefix, name)
+            except _AWAY as error:
+                known = self._table.child(directory, name)
+                if known is None or not _may_answer(known, error):
+                    raise
+                return known
             now = self._table.child(directory, name)
             if now is inode and (now is None or self._local.version_of(now) == before) and directory.key == prefix:
                 break  # else it changed here while the Space was asked, and the answer is older
@@ -135,7 +150,7 @@ class Resolver:
         return inode
 
     async def revalidate(self, inode: Inode) -> None:
-        """Ask the Space about an inode unless that was done within the TTL.
+        """Ask the Space about an inode unless that was done within the TTL, or it can't be asked.
 
         Raises:
             NotFound: It is gone.
@@ -143,6 +158,13 @@ class Resolver:
         """
         if self._is_fresh(inode) or self._local.is_ahead(inode) or inode.parent is None or not inode.is_linked:
             return
+        try:
+            await self._ask_about(inode, inode.parent)
+        except _AWAY as error:
+            if not _may_answer(inode, error):
+                raise
+
+    async def _ask_about(self, inode: Inode, parent: Inode) -> None:
         if inode.attributes.is_directory:
             self._update(inode, await self._view.directory(inode.key))
             return
@@ -153,7 +175,7 @@ class Resolver:
         if info is not None and expected is not None and info.etag == expected.etag:
             self._update(inode, self._view.found(info))
         else:
-            self._table.displace(inode.parent, inode.name)
+            self._table.displace(parent, inode.name)
             raise NotFound if info is None and not self._local.is_open(inode) else StaleFile
 
     def entries(self, directory: Inode, listing: Listing, asked_at: float) -> list[Entry]:
@@ -212,6 +234,11 @@ class Resolver:
         version = self._local.version_of(inode)
         is_same_kind = not found.is_described or known.kind == other.kind
         return is_same_kind and version is not None and found.version is not None and version.etag == found.version.etag
+
+
+def _may_answer(known: Inode, failure: SpacesError) -> bool:
+    """Say whether what is known may stand for what could not be asked: not if somebody else took the Space's place."""
+    return known.is_kind_known and not isinstance(failure, Untrusted)
 
 
 def walk(inode: Inode) -> Iterator[Inode]:

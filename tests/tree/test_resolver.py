@@ -9,12 +9,21 @@ import trio
 from trio.testing import MockClock
 
 from spacesfs.attributes import AttributeDefaults
+from spacesfs.client.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    NotConnected,
+    ServerFault,
+    SpacesError,
+    Unreachable,
+    Untrusted,
+)
 from spacesfs.client.models import ObjectProperties, ObjectVersion
 from spacesfs.errors import NameTooLong, NotDirectory, NotFound, StaleFile
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.resolver import Resolver, walk
 from spacesfs.tree.view import View
-from tests.memory_store import Gate, MemoryStore
+from tests.memory_store import Gate, Hook, MemoryStore
 
 TTL_SECONDS = 60.0
 DEFAULTS = AttributeDefaults(1000, 1000, 0o644, 0o755)
@@ -135,6 +144,64 @@ async def test_what_is_in_hand_goes_before_the_space(forgetful: Bench) -> None:
     assert await forgetful.listed() == {"f": local}
     await forgetful.resolver.revalidate(local)
     assert local.is_linked
+
+
+def away(kind: type[SpacesError]) -> Hook:
+    async def fail(call: str, key: str) -> None:
+        await trio.lowlevel.checkpoint()
+        raise kind(f"{call} {key} failed", key=key)
+
+    return fail
+
+
+@pytest.mark.parametrize("failure", [NotConnected, Unreachable, DeadlineExceeded])
+async def test_what_is_known_answers_while_the_space_is_away(
+    forgetful: Bench, autojump_clock: MockClock, failure: type[SpacesError]
+) -> None:
+    forgetful.store.set("f", b"x")
+    forgetful.store.set("d/g", b"x")
+    file, directory = await forgetful.get("f"), await forgetful.get("d")
+    await trio.sleep(1)
+    forgetful.store.hook = away(failure)
+    assert await forgetful.get("f") is file
+    assert await forgetful.get("d") is directory
+    for inode in (file, directory):
+        await forgetful.resolver.revalidate(inode)
+    with pytest.raises(failure):
+        await forgetful.get("unknown")
+    forgetful.store.hook = MemoryStore().hook
+    newer = forgetful.store.set("f", b"newer")
+    forgetful.local.opened.add(file.number)
+    with pytest.raises(StaleFile):
+        await forgetful.resolver.revalidate(file)
+    assert (await forgetful.get("f")).version == newer
+
+
+@pytest.mark.parametrize("failure", [Untrusted, ServerFault, AccessDenied])
+async def test_other_failures_are_no_absence(
+    forgetful: Bench, autojump_clock: MockClock, failure: type[SpacesError]
+) -> None:
+    forgetful.store.set("f", b"x")
+    file = await forgetful.get("f")
+    await trio.sleep(1)
+    forgetful.store.hook = away(failure)
+    with pytest.raises(failure):
+        await forgetful.get("f")
+    with pytest.raises(failure):
+        await forgetful.resolver.revalidate(file)
+
+
+async def test_what_was_only_listed_may_be_of_any_kind(forgetful: Bench, autojump_clock: MockClock) -> None:
+    forgetful.store.set("f", b"target", SYMLINK)
+    listed = (await forgetful.listed())["f"]
+    assert listed is not None
+    listed.lookups += 1
+    await trio.sleep(1)
+    forgetful.store.hook = away(NotConnected)
+    with pytest.raises(NotConnected):
+        await forgetful.get("f")
+    with pytest.raises(NotConnected):
+        await forgetful.resolver.revalidate(listed)
 
 
 async def test_what_was_made_while_the_space_was_asked(bench: Bench) -> None:

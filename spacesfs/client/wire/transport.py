@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import httpx
 
@@ -27,10 +28,12 @@ class Sink:
     Attributes:
         place: Looks at status and headers, and returns the buffer to fill, or None for no buffer. What it raises ends
             the request.
+        progress: Is told whenever bytes have come into the buffer.
         filled: How many bytes the buffer has so far; kept by the transport. What does not fit stays in the response.
     """
 
     place: Callable[[int, httpx.Headers], memoryview | None]
+    progress: Callable[[], None] = lambda: None
     filled: int = 0
 
 
@@ -69,6 +72,13 @@ class WireTransport(httpx.AsyncBaseTransport):
         extensions = {"http_version": b"HTTP/" + head.http_version, "reason_phrase": head.reason}
         return httpx.Response(head.status_code, headers=headers, stream=body, extensions=extensions)
 
+    async def tend(self) -> NoReturn:
+        """Close connections that nobody has used for a while; a task of the owner's does this, or nobody.
+
+        Without it they are closed with the next request only.
+        """
+        await self._pool.tend()
+
     async def aclose(self) -> None:
         """Close all connections."""
         self._pool.close()
@@ -87,6 +97,7 @@ async def _fill(sink: Sink, status: int, headers: httpx.Headers, exchange: Excha
             break
         view = view[count:]
         sink.filled += count
+        sink.progress()
 
 
 class _Body(httpx.AsyncByteStream):
