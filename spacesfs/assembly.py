@@ -136,6 +136,7 @@ async def assemble(
     for intent in overlay:
         scheduler.changed(intent.key, 0.0)
     nursery.start_soon(scheduler.run, executor)
+    nursery.start_soon(journal.gather)
     nursery.start_soon(_save_left, files)
     nursery.start_soon(uploads.clean_up, lambda number: bool(overlay.users(number)))
     return Parts(filesystem, table, ledger, pages, budget, staging, surroundings)

@@ -18,6 +18,7 @@ from spacesfs.pending.schema import Recovered, open_journal
 from spacesfs.pending.statedir import Identity
 from spacesfs.pending.writer import Closing, JournalStatistics, Reading, Request, Submission, Waiter, Writer
 
+_GATHER_SECONDS = 0.05
 _NUMBERS_AHEAD = 1 << 16  # contents' numbers that one row lays claim to
 _NEXT_NUMBER = ".next-number"
 _IDENTITY = ".identity"
@@ -29,6 +30,9 @@ class Journal:
     def __init__(self, writer: Writer, recovered: Recovered) -> None:
         self._writer = writer
         self._is_closed = False
+        self._is_gathering = False
+        self._posted: list[Request] = []
+        self._has_posted = trio.Event()
         claimed = int(recovered.facts.pop(_NEXT_NUMBER, 0))
         self.recovered = recovered
         # The clock keeps numbers of a journal that was lost, whose staged files may be left, from being used again.
@@ -76,7 +80,27 @@ class Journal:
 
     def post(self, *changes: Change) -> None:
         """Make changes, in order with all others; nobody waits, and failures show in ``statistics``."""
-        self._submit(Submission(changes, None))
+        if not self._is_gathering:
+            self._submit(Submission(changes, None))
+            return
+        self._posted.append(Submission(changes, None))
+        self._has_posted.set()
+
+    async def gather(self) -> None:
+        """Let posted changes wait for one that somebody waits for, but not for long; never returns.
+
+        Each that went by itself would wake the thread, and cost an fsync that others have to sit out.
+        """
+        self._is_gathering = True
+        try:
+            while True:
+                await self._has_posted.wait()
+                await trio.sleep(_GATHER_SECONDS)
+                self._has_posted = trio.Event()
+                if self._posted:
+                    self._submit()
+        finally:
+            self._is_gathering = False
 
     async def inline(self, number: int) -> bytes:
         """Return the bytes of a small content, as of all changes asked for so far.
@@ -109,12 +133,13 @@ class Journal:
         """
         if self._is_closed:
             return
-        self._is_closed = True
         waiter = Waiter()
-        self._writer.requests.put(Closing(waiter))
+        self._submit(Closing(waiter))
+        self._is_closed = True
         await waiter.wait()
 
-    def _submit(self, request: Request) -> None:
+    def _submit(self, *requests: Request) -> None:
         if self._is_closed:
             raise trio.ClosedResourceError("the journal is closed")
-        self._writer.requests.put(request)
+        self._writer.requests.put((*self._posted, *requests))
+        self._posted.clear()

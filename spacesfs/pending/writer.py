@@ -15,7 +15,6 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,6 @@ from spacesfs.pending.schema import FILE_NAME, primary_code, reopen, roll_back
 
 log = logging.getLogger(__name__)
 
-_GATHER_SECONDS = 0.05  # what nobody waits for goes with what somebody does, if that comes so soon
 _RETRY_SECONDS = 5.0  # until rows that failed are tried again when nothing else comes
 _TRANSACTIONS_TO_TIDY = 256
 _FREE_PAGES = 4096  # 16 MiB that the file may hold unused
@@ -106,7 +104,7 @@ class Writer:
     """The thread: takes what waits, writes it in one transaction, wakes those who wait."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, reserve: Reserve) -> None:
-        self.requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self.requests: queue.SimpleQueue[tuple[Request, ...]] = queue.SimpleQueue()
         self._folder = folder
         self._connection: sqlite3.Connection | None = connection
         self._reserve = reserve
@@ -143,25 +141,13 @@ class Writer:
     def _take(self) -> list[Request]:
         """Return all that waits, at least one; nothing when held rows should be tried again."""
         try:
-            requests = [self.requests.get(timeout=_RETRY_SECONDS if self._held else None)]
+            requests = list(self.requests.get(timeout=_RETRY_SECONDS if self._held else None))
         except queue.Empty:
             return []
         with suppress(queue.Empty):
             while True:
-                requests.append(self.requests.get_nowait())
-        if not self._held and all(isinstance(r, Submission) and r.waiter is None for r in requests):
-            self._take_more(requests)
+                requests.extend(self.requests.get_nowait())
         return requests
-
-    def _take_more(self, requests: list[Request]) -> None:
-        """Nobody waits for these: spare the disk until somebody does, but not for long."""
-        deadline = time.monotonic() + _GATHER_SECONDS
-        with suppress(queue.Empty):
-            while (left := deadline - time.monotonic()) > 0:
-                requests.append(self.requests.get(timeout=left))
-                last = requests[-1]
-                if not isinstance(last, Submission) or last.waiter is not None:
-                    return
 
     def _round(self, requests: list[Request]) -> Closing | None:
         closing: Closing | None = None
