@@ -27,6 +27,7 @@ LARGE_BYTES = 16 << 20
 MAX_REMOVALS = 1000  # S3 API, DeleteObjects: keys a request
 _SMALL_SLOTS, _LARGE_SLOTS = 32, 4  # the client has 16 connections; a large file keeps several busy by itself
 _PATIENCE_SECONDS = 15.0  # a file that never rests is sent all the same
+_MOST_GATHERING_SECONDS = 30.0  # for removals, while they keep coming
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 64.0
 _SETTLE_POLL_SECONDS = 0.02
 
@@ -241,7 +242,7 @@ class Scheduler:
     def _gather(self, key: str, work: _Work, now: float) -> None:
         """Let a removal wait for others until they cease to come."""
         if not self._removals:
-            self._removals_latest = now + _PATIENCE_SECONDS
+            self._removals_latest = now + _MOST_GATHERING_SECONDS
         self._removals[key] = None
         quiet = now if work.is_hurried else now + self._grace_seconds
         self._removals_due = min(quiet, self._removals_latest)
