@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from spacesfs.attributes import DIRECTORY_TYPE, Attributes
@@ -146,14 +147,12 @@ class Namespace:
             raise NotEmpty
         if any(isinstance(intent.want, Present) and intent.key != key for intent in self._overlay.below(key)):
             raise NotEmpty
-        own = self._overlay.get(key)
-        if own is not None and own.base is None and not own.attempts:
-            return  # the Space has never heard of it
         marker = await self._view.marker(key) if key not in self._overlay else None
         if marker is not None and marker.size:  # another program's data, under a key that ends in a slash
             raise NotEmpty
-        if not await self._view.is_empty(key, self._is_gone):
-            raise NotEmpty
+        with self._ledger.watching(key) as confirmed:
+            if not await self._view.is_empty(key, partial(self._is_gone, confirmed)):
+                raise NotEmpty
 
     async def _keep(self, directory: Inode) -> None:
         """Give a directory a marker if it would vanish with its last child.
@@ -164,7 +163,9 @@ class Namespace:
         if directory.parent is None or not directory.is_linked or self._overlay.shows_directory(key):
             return
         try:
-            if not await self._view.keeps_itself(key, self._is_gone):
+            with self._ledger.watching(key) as confirmed:
+                keeps_itself = await self._view.keeps_itself(key, partial(self._is_gone, confirmed))
+            if not keeps_itself:
                 want = Present(
                     0, attributes=directory.attributes, properties=ObjectProperties(content_type=DIRECTORY_TYPE)
                 )
@@ -250,8 +251,10 @@ class Namespace:
                 objects[key] = version
         return {key: version for key, version in objects.items() if key not in self._overlay}
 
-    def _is_gone(self, key: str) -> bool:
-        """Say whether what the Space shows under a key is gone for this mount."""
+    def _is_gone(self, confirmed: dict[str, ObjectVersion | None], key: str) -> bool:
+        """Say whether what the Space shows under a key is gone for this mount, or by now for the Space too."""
+        if key in confirmed and confirmed[key] is None:
+            return True
         return self._overlay.shows_directory(key) is False if key.endswith("/") else self._overlay.is_absent(key)
 
 

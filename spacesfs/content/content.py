@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -116,6 +117,7 @@ class Contents:
         self._forgotten = forgotten
         self._live: dict[int, Content] = {}
         self._stored: dict[int, tuple[ContentRecord, ObjectVersion | None]] = {}
+        self._reading: Counter[int] = Counter()
         self.area = area
 
     def new(self, size_bytes: int = 0, source: ObjectVersion | None = None) -> Content:
@@ -143,7 +145,7 @@ class Contents:
         return self._live.get(number)
 
     async def get(self, number: int) -> Content:
-        """Return a content.
+        """Return a content. It stays until the caller's next await, even if nobody wants it by now.
 
         Raises:
             StagedFileLost: Its staged file is gone.
@@ -151,12 +153,16 @@ class Contents:
         live = self._live.get(number)
         if live is not None:
             return live
-        record, source = self._stored[number]
+        record, _ = self._stored[number]
         if record.inline is not None:
-            record = replace(record, inline=await self._inline(number))
+            self._reading[number] += 1
+            try:
+                record = replace(record, inline=await self._inline(number))
+            finally:
+                self._reading[number] -= 1
         if number in self._live:  # somebody else was quicker
             return self._live[number]
-        return self._restore(record, source)
+        return self._restore(record, self._stored[number][1])
 
     def move_source(self, number: int, source: ObjectVersion) -> None:
         """What a content lies over has another name or version by now."""
@@ -174,7 +180,7 @@ class Contents:
     def tidy(self, number: int) -> None:
         """Free a content that nobody needs any more."""
         live = self._live.get(number)
-        if self._is_wanted(number) or (live is not None and live.holders):
+        if self._is_wanted(number) or self._reading[number] or (live is not None and live.holders):
             return
         self._live.pop(number, None)
         self._stored.pop(number, None)

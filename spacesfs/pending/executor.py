@@ -107,6 +107,7 @@ class Executor:
             Conflict: One of them was changed by another host.
             SpacesError: Not all could be deleted.
         """
+        await self._ledger.secure()  # what was made of these objects must be known after a crash that finds them gone
         await self._removals.remove(intents)
 
     async def perform(self, intent: Intent) -> None:

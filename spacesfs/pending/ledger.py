@@ -323,6 +323,10 @@ class Ledger:
             self._replace(batch, now, replace(now, want=replace(now.want, source=made)))
             await self._commit(batch)
 
+    async def secure(self) -> None:
+        """Return when all that was heard of the Space so far is on stable storage."""
+        await self._journal.commit()
+
     # --- rows
 
     async def _acknowledge(self, batch: _Batch) -> None:

@@ -352,7 +352,7 @@ class Scheduler:
         await self._attempt(performer.remove(intents) if is_removal else performer.perform(intents[0]), intents, slots)
 
     async def _attempt(self, attempt: Coroutine[Any, Any, None], intents: list[Intent], slots: _Slots) -> None:
-        works = [(intent.key, self._work.get(intent.key)) for intent in intents]
+        works = [(intent, self._work.get(intent.key)) for intent in intents]
         try:
             await attempt
         except Busy:  # no failure: a program writes without a pause, and goes first
@@ -360,10 +360,12 @@ class Scheduler:
                 if work is not None:
                     work.due = trio.current_time() + _RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - whatever it is, the change is kept, shown, and tried again
-            for key, work in works:
-                is_done = len(works) > 1 and key not in self._overlay
-                if work is not None and not is_done:
-                    self._note_failure(key, work, error)
+            for intent, work in works:
+                now = self._overlay.get(intent.key)
+                is_done = len(works) > 1 and now is None
+                is_outdated = now is not None and now.want != intent.want  # what is wanted now was not tried yet
+                if work is not None and not is_done and not is_outdated:
+                    self._note_failure(intent.key, work, error)
         finally:
             slots.used -= 1
             for intent in intents:

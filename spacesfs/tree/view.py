@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -66,7 +67,7 @@ class View:
         self._objects = ObjectCache(ttl_seconds)
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
         self._asked: TTLCache[str, int] = TTLCache(_MAX_ASKED, ttl_seconds, timer=trio.current_time)
-        self._samples: TTLCache[str, list[str]] = TTLCache(_MAX_SAMPLES, ttl_seconds, timer=trio.current_time)
+        self._samples: TTLCache[str, set[str]] = TTLCache(_MAX_SAMPLES, ttl_seconds, timer=trio.current_time)
         self._absent: TTLCache[str, None] = TTLCache(_MAX_ABSENT, ttl_seconds, timer=trio.current_time)
 
     async def find(self, prefix: str, name: str) -> Found | None:
@@ -221,7 +222,7 @@ class View:
             return True
         async with aclosing(self._store.list(key)) as pages:
             async for page in pages:
-                self._samples[key] = [listed.key for listed in page.objects]
+                self._samples[key] = {listed.key for listed in page.objects}
                 if any(not is_gone(listed.key) for listed in page.objects):
                     return True
         return False
@@ -234,12 +235,8 @@ class View:
         if info.key.endswith("/"):
             self._markers[info.key] = info
             prefix, name = split_key(info.key)
-            listing = self._listings.changed(prefix)
-            if listing is not None:
-                listing.directories.add(name)
-            own = self._listings.changed(info.key)
-            if own is not None:
-                own.has_marker = True
+            self._listings.change(prefix, partial(_note_directory, name))
+            self._listings.change(info.key, _note_marker)
             return
         self._objects.store(info)
         self._update_listing(info)
@@ -249,9 +246,7 @@ class View:
         directory = split_key(key)[0]
         while directory:
             parent, name = split_key(directory)
-            listing = self._listings.changed(parent)
-            if listing is not None:
-                listing.directories.add(name)
+            self._listings.change(parent, partial(_note_directory, name))
             self._absent.pop(directory.rstrip("/"), None)
             directory = parent
 
@@ -264,20 +259,21 @@ class View:
         """An object was removed by this mount."""
         self._changes += 1
         self._drop(key)
+        directory = split_key(key)[0]
+        while directory:
+            self._samples.get(directory, set()).discard(key)
+            directory = split_key(directory)[0]
 
     def _drop(self, key: str) -> None:
         self._absent.pop(key.rstrip("/"), None)
         prefix, name = split_key(key)
-        listing = self._listings.changed(prefix)
         if key.endswith("/"):
             self._markers[key] = None
             self._listings.forget(key)
-            if listing is not None:
-                listing.directories.discard(name)
+            self._listings.change(prefix, partial(_note_no_directory, name))
             return
         self._objects.forget(key)
-        if listing is not None:
-            listing.objects.pop(name, None)
+        self._listings.change(prefix, partial(_note_no_file, name))
 
     def doubt(self, prefix: str) -> None:
         """Something went wrong in a directory: what is remembered of it may be untrue."""
@@ -317,6 +313,25 @@ class View:
 
     def _update_listing(self, info: ObjectInfo) -> None:
         prefix, name = split_key(info.key)
-        listing = self._listings.changed(prefix)
-        if listing is not None and name not in listing.directories:
-            listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
+        self._listings.change(prefix, partial(_note_file, name, info))
+
+
+def _note_file(name: str, info: ObjectInfo, listing: Listing) -> None:
+    if name not in listing.directories:
+        listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
+
+
+def _note_directory(name: str, listing: Listing) -> None:
+    listing.directories.add(name)
+
+
+def _note_no_file(name: str, listing: Listing) -> None:
+    listing.objects.pop(name, None)
+
+
+def _note_no_directory(name: str, listing: Listing) -> None:
+    listing.directories.discard(name)
+
+
+def _note_marker(listing: Listing) -> None:
+    listing.has_marker = True

@@ -35,6 +35,7 @@ class ForgetfulJournal:
         self.recovered: Recovered = recovered
         self._connection: sqlite3.Connection = connection
         self._waiting: list[Change] = []
+        self._has_posted = trio.Event()
         self._luck = luck
         self._next_number = first_number
         self.is_dead = False
@@ -48,6 +49,16 @@ class ForgetfulJournal:
     def post(self, *changes: Change) -> None:
         if not self.is_dead:
             self._waiting += changes
+            self._has_posted.set()
+
+    async def gather(self) -> None:
+        """Write what nobody waits for, late."""
+        while True:
+            await self._has_posted.wait()
+            await trio.sleep(self._luck.choice((0.05, 2.0)))
+            self._has_posted = trio.Event()
+            await self._alive()
+            self.write()
 
     async def inline(self, number: int) -> bytes:
         await trio.sleep(self._luck.choice((0, 0.001)))
