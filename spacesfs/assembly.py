@@ -151,15 +151,17 @@ def _recovered_overlay(journal: Journal) -> Overlay:
 
 def _recover_contents(journal: Journal, overlay: Overlay, contents: Contents) -> None:
     """Know again what an earlier process left, and free what no intent needs."""
+    wanted = set()
     for number, record in journal.recovered.contents.items():
         keys = overlay.users(number)
         if not keys:
             journal.post(DropContent(number))
             continue
+        wanted.add(number)
         wants = [overlay.present(key) for key in keys]
         source = next((want.source for want in wants if want is not None), None)
         contents.recover(record, source)
-    contents.area.sweep(journal.recovered.contents)
+    contents.area.sweep(wanted)
 
 
 def _read_ahead(options: MountOptions) -> ReadAheadOptions:
