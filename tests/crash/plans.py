@@ -69,7 +69,7 @@ def _failing(_: Place) -> Plan:
 
 
 def _fsync(_: Place) -> Plan:
-    return Plan(["--durability", "fsync"])
+    return Plan(["--durability", "fsync", "--grace", "5s"])  # else little is pending
 
 
 def _space(_: Place) -> Plan:
