@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = 4
-WORK_SECONDS = 20.0
-"""The longest that programs work in a round, if something keeps them from it."""
 DRAIN_SECONDS = 150.0
 TIDY_SECONDS = 20.0
 """For what goes on after the last change is in the Space: the abortion of uploads, the deletion of staged files."""
 
 
-Trouble: TypeAlias = AbstractContextManager[None]
+Trouble: TypeAlias = tuple[Callable[[], None], Callable[[], None]]
+"""What begins something bad, and what ends it."""
 
 
 class CrashFound(AssertionError):
@@ -56,7 +55,9 @@ class Plan:
     Attributes:
         options: Of the mount.
         lines: The programs have logged a number of lines between these, about two a call, when the mount is killed.
-        trouble: Done while the programs work, beside them; a context in which the kill happens, too.
+        work_seconds: The longest that they work, if something keeps them from it.
+        trouble: Begins while the programs work, and ends before or after the kill, but before the next mount. Made of
+            the state folder.
         kills_while_recovering: How often the mount is killed again before it answers.
         kills_while_draining: How often the mount is killed again while it is asked to send all.
         disk_mebibytes: The state folder is on a disk of this size; 0: on that of the test.
@@ -68,7 +69,8 @@ class Plan:
 
     options: Sequence[str] = ()
     lines: tuple[int, int] = (30, 500)
-    trouble: Callable[[random.Random, Path], Trouble] | None = None
+    work_seconds: float = 8.0
+    trouble: Callable[[Path], Trouble] | None = None
     kills_while_recovering: int = 0
     kills_while_draining: int = 0
     disk_mebibytes: int = 0
@@ -175,17 +177,46 @@ class Campaign:
                 log.touch()
                 logs.append(log)
                 stack.enter_context(self._program(folder, log))
-            trouble = self._plan.trouble
-            with trouble(self._chance, self._home / "state") if trouble is not None else nullcontext():
-                self._wait_for_lines(logs)
+            with self._trouble() as is_due:
+                self._wait_for_lines(logs, is_due)
                 self._kill()
         for log in logs:
             self._oracle.read(read_log(log))
 
-    def _wait_for_lines(self, logs: list[Path]) -> None:
+    @contextmanager
+    def _trouble(self) -> Iterator[Callable[[float], None]]:
+        """Make what is called with the share of the work that is done, and begins and ends the trouble by that.
+
+        All in this thread, for the kernel ends a server with the thread that started it.
+        """
+        if self._plan.trouble is None:
+            yield lambda _: None
+            return
+        left = list(
+            zip(
+                self._plan.trouble(self._home / "state"),
+                (self._chance.uniform(0, 0.6), self._chance.uniform(0.6, 1.4)),
+                strict=True,
+            )
+        )
+
+        def proceed(share: float) -> None:
+            while left and left[0][1] <= share:
+                left.pop(0)[0]()
+
+        try:
+            yield proceed
+        finally:
+            proceed(2.0)
+
+    def _wait_for_lines(self, logs: list[Path], proceed: Callable[[float], None]) -> None:
         """Wait for a number of lines, and a moment: a count makes rounds worth the same on a busy machine."""
-        lines, deadline = self._chance.randint(*self._plan.lines), time.monotonic() + WORK_SECONDS
-        while sum(log.read_bytes().count(b"\n") for log in logs) < lines and time.monotonic() < deadline:
+        wanted, begun = self._chance.randint(*self._plan.lines), time.monotonic()
+        share = 0.0
+        while share < 1:
+            lines = sum(log.read_bytes().count(b"\n") for log in logs)
+            share = max(lines / wanted, (time.monotonic() - begun) / self._plan.work_seconds)
+            proceed(min(share, 1.0))
             time.sleep(0.02)
         time.sleep(self._chance.uniform(0, 0.2))
 

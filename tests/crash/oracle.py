@@ -36,7 +36,7 @@ _BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A file (its bytes), a directory, or a link (its target); permission bits and mtime are None if nobody set them."""
+    """A file (its bytes), a directory, or a link (its target); mode bits and mtime are None if nobody set them."""
 
     kind: str
     content: bytes = b""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,20 +56,12 @@ def _full(_: Place) -> Plan:
 
 def _network(place: Place) -> Plan:
     """The network goes, and comes back before or after the mount is killed."""
-
-    def trouble(chance: random.Random, _: Path) -> Trouble:
-        return _meanwhile(place.edge.cut, place.edge.mend, chance.uniform(0.1, 0.8), chance.uniform(0.3, 2.5))
-
-    return Plan(trouble=trouble)
+    return Plan(trouble=lambda _: (place.edge.cut, place.edge.mend))
 
 
 def _gateway(place: Place) -> Plan:
     """The server is killed, and started again."""
-
-    def trouble(chance: random.Random, _: Path) -> Trouble:
-        return _meanwhile(place.rgw.stop_gateway, place.rgw.start_gateway, chance.uniform(0.1, 0.8), 0.5)
-
-    return Plan(trouble=trouble)
+    return Plan(trouble=lambda _: (place.rgw.stop_gateway, place.rgw.start_gateway))
 
 
 def _failing(_: Place) -> Plan:
@@ -79,7 +69,7 @@ def _failing(_: Place) -> Plan:
 
 
 def _fsync(_: Place) -> Plan:
-    return Plan(["--durability", "fsync"])
+    return Plan(["--durability", "fsync", "--grace", "5s"])  # else little is pending
 
 
 def _space(_: Place) -> Plan:
@@ -102,47 +92,15 @@ _PLANS: dict[str, Callable[[Place], Plan]] = {
 NAMES = tuple(_PLANS)
 
 
-@contextmanager
-def _meanwhile(begin: Callable[[], None], end: Callable[[], None], after: float, lasting: float) -> Iterator[None]:
-    """Begin something after a time and end it after another, beside the block; it has ended when the block has."""
-    is_over = threading.Event()
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            is_over.wait(after)
-            begin()
-            try:
-                is_over.wait(lasting)
-            finally:
-                end()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-@contextmanager
-def _ballast(chance: random.Random, state: Path) -> Iterator[None]:
-    """Fill the disk of the state folder after a while."""
+def _ballast(state: Path) -> Trouble:
+    """Return what fills the disk of the state folder, and what frees it."""
     ballast = state / "ballast"
 
     def fill() -> None:
         with ballast.open("wb") as file:
             for size in (8 << 20, 1 << 20, 1 << 16):
-                try:
+                with suppress(OSError):
                     while True:
                         os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size)
-                except OSError:
-                    continue
 
-    with _meanwhile(fill, lambda: ballast.unlink(missing_ok=True), chance.uniform(0.1, 0.6), 60.0):
-        yield
+    return fill, lambda: ballast.unlink(missing_ok=True)
