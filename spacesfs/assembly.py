@@ -139,16 +139,18 @@ def _recovered_overlay(journal: Journal) -> Overlay:
 
 
 def _recover_contents(journal: Journal, overlay: Overlay, contents: Contents) -> None:
-    """Know again what an earlier process left, and free what no intent needs."""
+    """Know again what an earlier process left, and free what no intent needs, unless some are damaged."""
     for number, record in journal.recovered.contents.items():
         keys = overlay.users(number)
         if not keys:
-            journal.post(DropContent(number))
+            if not journal.recovered.has_damage:
+                journal.post(DropContent(number))
             continue
         wants = [overlay.present(key) for key in keys]
         source = next((want.source for want in wants if want is not None), None)
         contents.recover(record, source)
-    contents.area.sweep(journal.recovered.contents)
+    if not journal.recovered.has_damage:
+        contents.area.sweep({number for number in journal.recovered.contents if overlay.users(number)})
 
 
 def _read_ahead(options: MountOptions) -> ReadAheadOptions:

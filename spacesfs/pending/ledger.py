@@ -317,6 +317,13 @@ class Ledger:
             self._replace(batch, now, replace(now, want=replace(now.want, source=made)))
             await self._commit(batch)
 
+    async def drop(self, keys: Iterable[str]) -> None:
+        """The user gives changes up: what the Space holds counts again."""
+        batch = _Batch()
+        for key in keys:
+            self._drop(batch, key)
+        await self._commit(batch)
+
     # --- rows
 
     async def _acknowledge(self, batch: _Batch) -> None:
