@@ -93,7 +93,10 @@ async def assemble(
     overlay = _recovered_overlay(journal)
     staging = StagingArea(staged, options.staging_bytes, journal.next_content_number, options.timeout_seconds, spawn)
 
-    def forgotten(number: int, delete: Callable[[], None]) -> None:
+    def forgotten(number: int, delete: Callable[[], None] | None) -> None:
+        if delete is None:
+            journal.post(DropContent(number))
+            return
         spawn(partial(_forget, journal, number, delete))
         spawn(partial(uploads.abandon, number))
 
@@ -150,18 +153,20 @@ def _recovered_overlay(journal: Journal) -> Overlay:
 
 
 def _recover_contents(journal: Journal, overlay: Overlay, contents: Contents) -> None:
-    """Know again what an earlier process left, and free what no intent needs."""
+    """Know again what an earlier process left, and free what no intent needs, unless some are damaged."""
     wanted: set[int] = set()
     for number, record in journal.recovered.contents.items():
         keys = overlay.users(number)
         if not keys:
-            journal.post(DropContent(number))
+            if not journal.recovered.has_damage:
+                journal.post(DropContent(number))
             continue
         wanted.add(number)
         wants = [overlay.present(key) for key in keys]
         source = next((want.source for want in wants if want is not None), None)
         contents.recover(record, source)
-    contents.area.sweep(wanted)
+    if not journal.recovered.has_damage:
+        contents.area.sweep(wanted)
 
 
 def _read_ahead(options: MountOptions) -> ReadAheadOptions:

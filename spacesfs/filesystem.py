@@ -26,7 +26,7 @@ from spacesfs.pending.ledger import Ledger
 from spacesfs.pending.scheduler import Left
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, segment_of
+from spacesfs.tree.names import check_key, segment_of, split_key
 from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.view import View
 from spacesfs.xattrs import Xattrs
@@ -177,6 +177,18 @@ class FileSystem:
     def releasedir(self, handle: int) -> None:
         """Forget a snapshot."""
         self._table.unpin(self._directories.pop(handle).inode)
+
+    async def fsyncdir(self, handle: int) -> None:
+        """Names are safe when their calls return; where fsync means the Space, those in the directory get there first.
+
+        Raises:
+            FsError, SpacesError: One could not be brought there; all others were.
+        """
+        if not self.files.sends_on_fsync:
+            return
+        key = self._directory(handle).inode.key
+        async for _ in self._ledger.scheduler.settle(lambda other: key in {other, split_key(other)[0]}):
+            pass
 
     def _directory(self, handle: int) -> DirectoryHandle:
         try:

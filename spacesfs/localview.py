@@ -136,6 +136,13 @@ class Surroundings:
         what = "removed" if isinstance(intent.want, Absent) else "made"
         self._notice(f"{intent.key} could not be {what}: {reason}")
 
+    def dropped(self, intent: Intent) -> None:
+        """The user has given a change up: the Space is asked what is there."""
+        self._view.doubt(split_key(intent.key)[0])
+        inode = self._table.by_key(intent.key)
+        if inode is not None:
+            inode.validated_at = float("-inf")
+
     def _notice(self, text: str) -> None:
         self.notices.append(text)
         log.warning("%s", text)

@@ -70,7 +70,7 @@ class OpenFiles:
         self._table = table
         self._ledger = ledger
         self._streams = streams
-        self._sends_on_fsync = sends_on_fsync or ledger.is_direct
+        self.sends_on_fsync = sends_on_fsync or ledger.is_direct
         self._opened: dict[int, Opened] = {}
         self._unlinked: dict[str, set[Opened]] = {}
         self._handles: dict[int, Handle] = {}
@@ -227,7 +227,7 @@ class OpenFiles:
         """
         opened = self.handle(number).opened
         await self.save(opened)
-        if self._sends_on_fsync:
+        if self.sends_on_fsync:
             await self._send(opened)
         self._tell_failure(opened)
 

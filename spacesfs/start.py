@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic
 
 import trio
 
-from spacesfs.access import find_key, first_key, locate
+from spacesfs.access import Config, find_key, first_key, locate
 from spacesfs.assembly import MountOptions
 from spacesfs.attributes import AttributeDefaults
 from spacesfs.client.client import Bucket, SpacesClient
@@ -20,7 +21,7 @@ from spacesfs.client.endpoint import EndpointError
 from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
 from spacesfs.client.transport import ClientOptions
 from spacesfs.client.wire.stock import proxy_for
-from spacesfs.config import Durability, MountConfig
+from spacesfs.config import Durability, SpaceConfig
 from spacesfs.errors import MountError
 from spacesfs.metrics import RequestCounter
 from spacesfs.pending.intents import Present
@@ -38,10 +39,10 @@ _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # Docker's
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Generic[Config]):
     """The way to a bucket. ``config`` says where it is."""
 
-    config: MountConfig
+    config: Config
     client: SpacesClient
     requests: RequestCounter
 
@@ -57,7 +58,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(config: MountConfig) -> AsyncIterator[Connection]:
+async def connected(config: Config) -> AsyncIterator[Connection[Config]]:
     """Find the key and the bucket's place, and open the way there for the time of the block.
 
     Raises:
@@ -86,7 +87,7 @@ async def connected(config: MountConfig) -> AsyncIterator[Connection]:
         yield Connection(config, client, requests)
 
 
-async def check_bucket(connection: Connection) -> str | None:
+async def check_bucket(connection: Connection[Config]) -> str | None:
     """Make sure that the bucket is there and readable; return why it can only be read, or None.
 
     Raises:
@@ -116,7 +117,7 @@ async def check_bucket(connection: Connection) -> str | None:
     return None
 
 
-def _parked(connection: Connection) -> str:
+def _parked(connection: Connection[Config]) -> str:
     """Say what waits for a bucket that is gone, and how to save it."""
     identity = connection.identity
     left = next((left for left in unfinished(connection.config.state_dir) if left.identity == identity), None)
@@ -125,7 +126,7 @@ def _parked(connection: Connection) -> str:
     return f". Changes that wait for it stay in the journal: `spacesfs pending export {identity.space} DIR` saves them"
 
 
-async def claim(connection: Connection, tell: Tell) -> StateFolder:
+async def claim(connection: Connection[Config], tell: Tell) -> StateFolder:
     """Take the state folder; wait for an old process that still sends what it has, and say so.
 
     Raises:
@@ -161,7 +162,7 @@ def recovered_notices(journal: Journal) -> Iterator[str]:
         yield f"an earlier process left {count}, {size} bytes: they go to the Space now"
 
 
-def with_safe_durability(config: MountConfig) -> tuple[MountConfig, list[str]]:
+def with_safe_durability(config: Config) -> tuple[Config, list[str]]:
     """Return the configuration with a durability that the state folder can keep, and what to say of it."""
     folder = config.state_dir
     if config.durability is Durability.SPACE:
@@ -177,7 +178,7 @@ def with_safe_durability(config: MountConfig) -> tuple[MountConfig, list[str]]:
     return config, []
 
 
-def mount_options(config: MountConfig) -> MountOptions:
+def mount_options(config: SpaceConfig) -> MountOptions:
     """Return what the parts of a mount need to know."""
     return MountOptions(
         prefix=config.prefix,

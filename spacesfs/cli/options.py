@@ -12,10 +12,20 @@ from spacesfs.config import OPTIONS, Option
 Command = Callable[..., Any]
 
 
+_OF_A_SPACE = ("region", "profile", "credential_command", "state_dir", "timeout", "allow_insecure", "ca_bundle")
+
+
 def mount_options(command: Command) -> Command:
     """Give ``command`` a flag for every option; each arrives as text, or as None when not given."""
     for option in reversed(list(OPTIONS.values())):
         command = _click_option(option)(command)
+    return command
+
+
+def space_options(command: Command) -> Command:
+    """Give ``command`` the flags of what is needed to reach a Space without mounting it."""
+    for name in reversed(_OF_A_SPACE):
+        command = _click_option(OPTIONS[name])(command)
     return command
 
 

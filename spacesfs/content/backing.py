@@ -182,6 +182,11 @@ class BackingFile:
         """Close the descriptor; the next use opens it again."""
         self._descriptors.close(self)
 
+    @property
+    def is_there(self) -> bool:
+        """Say whether the file was made."""
+        return self._is_there
+
     def delete(self) -> None:
         """Remove the file, if it was made; another thread that has it in use may end that."""
         self._descriptors.close(self)

@@ -100,7 +100,7 @@ class Contents:
     """All local contents by number: those of open files, and those that are acknowledged and on their way.
 
     A content goes when no file holds it and ``is_wanted`` says that no intent does. Then ``forgotten`` is told its
-    number, and what deletes its bytes: not to be called before the journal has forgotten the number too.
+    number, and what deletes its file, if it has one: not to be called before the journal has forgotten the number too.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Contents:
         area: StagingArea,
         is_wanted: Callable[[int], bool],
         inline: Callable[[int], Awaitable[bytes]],
-        forgotten: Callable[[int, Callable[[], None]], None],
+        forgotten: Callable[[int, Callable[[], None] | None], None],
     ) -> None:
         self._store = store
         self._is_wanted = is_wanted
@@ -184,8 +184,7 @@ class Contents:
             return
         self._live.pop(number, None)
         self._stored.pop(number, None)
-        self._forgotten(number, live.staged.delete if live is not None else _nothing)
-
-
-def _nothing() -> None:
-    """Delete what has no bytes of its own outside the journal."""
+        if live is not None and not live.staged.has_file:
+            live.staged.delete()
+            live = None
+        self._forgotten(number, live.staged.delete if live is not None else None)

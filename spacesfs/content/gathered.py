@@ -157,6 +157,11 @@ class GatheredFile:
         self.flush()
         self._backing.close()
 
+    @property
+    def has_file(self) -> bool:
+        """Say whether the file was made."""
+        return self._backing.is_there
+
     def delete(self) -> None:
         """Remove the file and give everything back. A new one is made when bytes come again."""
         self._backing.delete()

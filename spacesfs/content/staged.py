@@ -75,6 +75,11 @@ class StagedFile:
             self._memory = bytearray(size_bytes)
 
     @property
+    def has_file(self) -> bool:
+        """Say whether there is a file of its own."""
+        return self._disk.has_file
+
+    @property
     def written(self) -> ExtentSet:
         """The extents that are in the file."""
         return self._disk.written

@@ -91,14 +91,19 @@ class StagingArea:
         Raises:
             NoSpace: They will never fit, or nothing at all was freed for ``wait_seconds``.
         """
+        if self.used_bytes + size_bytes <= self._writers_bytes:  # not the cap is reached: the disk is full
+            await self._wait_for_less()
         while self.used_bytes + size_bytes > self._writers_bytes:
             if size_bytes > self._writers_bytes:
                 raise NoSpace
-            with trio.move_on_after(self._wait_seconds) as scope:
-                await self._freed.wait()
-            if scope.cancelled_caught:
-                raise NoSpace
+            await self._wait_for_less()
         await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _wait_for_less(self) -> None:
+        with trio.move_on_after(self._wait_seconds) as scope:
+            await self._freed.wait()
+        if scope.cancelled_caught:
+            raise NoSpace
 
     # --- for staged files
 

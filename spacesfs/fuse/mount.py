@@ -6,21 +6,29 @@ import os
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
 
 from spacesfs import __version__
 from spacesfs.assembly import Parts
 from spacesfs.config import MountConfig
+from spacesfs.errors import MountError
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
-from spacesfs.pending.intents import Present, kind_of
+from spacesfs.pending.intents import Intent, Present, kind_of
+from spacesfs.pending.selection import selected
 from spacesfs.start import Connection
+
+_REST_SECONDS, _POLL_SECONDS = 60.0, 0.05
 
 
 @dataclass(slots=True)
 class Mount:
-    """The mount, as the control socket sees it. ``notices`` are of its start, a line each."""
+    """The mount, as the control socket sees it. ``notices`` are of its start; ``journal`` is its folder."""
 
-    connection: Connection
+    connection: Connection[MountConfig]
     parts: Parts
+    journal: Path
     notices: list[str]
     read_only_reason: str | None
     is_draining: bool = False
@@ -57,6 +65,7 @@ class Mount:
                 for name, totals in self.connection.requests.totals.items()
             },
             notices=[*self.notices, *self.parts.surroundings.notices],
+            journal=str(self.journal),
             offline_since=network.offline_since,
             throttling={
                 name: Throttling(lane.window, lane.full_window, lane.rate, lane.full_rate, lane.waiting)
@@ -73,8 +82,9 @@ class Mount:
         for intent in ledger.overlay:
             attempts, error = scheduler.attempts(intent.key)
             size = intent.want.size if isinstance(intent.want, Present) else 0
-            path = intent.key.removeprefix(self.config.prefix)
-            change = PendingChange(path, kind_of(intent), size, now - intent.since, attempts, error or None)
+            change = PendingChange(
+                self._path(intent), kind_of(intent), size, now - intent.since, attempts, error or None
+            )
             pending.append(change)
         for opened in self.parts.filesystem.files.unsaved():
             if opened.inode.key not in ledger.overlay:
@@ -89,3 +99,45 @@ class Mount:
         async for left in self.parts.filesystem.sync(path or ""):
             total = max(total, left.bytes)
             yield SyncProgress(left.changes, left.bytes, total)
+
+    def retry(self, paths: list[str]) -> int:
+        """Try again at once what waits at and below paths, relative to the root; return how many changes that is."""
+        found = selected(self.parts.ledger.overlay, self._keys(paths))
+        for intent in found:
+            self.parts.ledger.scheduler.hurry(intent.key)
+        return len(found)
+
+    async def drop(self, paths: list[str]) -> int:
+        """Forget what waits at and below paths, relative to the root; return how many changes that was.
+
+        Raises:
+            MountError: A file among them is open for writing, or is just being sent.
+            NoSpace, FsError: The journal can't be written.
+        """
+        found = await self._resting(paths)
+        await self.parts.ledger.drop(intent.key for intent in found)
+        for intent in found:
+            self.parts.surroundings.dropped(intent)
+        return len(found)
+
+    async def _resting(self, paths: list[str]) -> list[Intent]:
+        """Return the intents at and below paths once none is under way: it could still arrive."""
+        ledger = self.parts.ledger
+        deadline = trio.current_time() + _REST_SECONDS
+        while True:
+            found = selected(ledger.overlay, self._keys(paths))
+            for intent in found:
+                if self.parts.surroundings.is_held(intent):
+                    raise MountError(f"{self._path(intent)} is open in the mount; close it first")
+            busy = next((intent for intent in found if ledger.scheduler.is_busy(intent.key)), None)
+            if busy is None:
+                return found
+            if trio.current_time() > deadline:
+                raise MountError(f"{self._path(busy)} is being sent just now; try again later")
+            await trio.sleep(_POLL_SECONDS)
+
+    def _path(self, intent: Intent) -> str:
+        return intent.key.removeprefix(self.config.prefix)
+
+    def _keys(self, paths: list[str]) -> list[str]:
+        return [self.config.prefix + path.strip("/") for path in paths]

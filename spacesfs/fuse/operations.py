@@ -157,7 +157,8 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's signature
-        """Do nothing: a change of names is in the Space when it returns."""
+        """Make names safe, as far as the mount's durability asks for more than they are."""
+        await self._fs.fsyncdir(fh)
 
     # --- names
 

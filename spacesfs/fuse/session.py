@@ -61,7 +61,7 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None], tell: Tell
                 parts = await assemble(connection.bucket, journal, folder.staged, options, nursery)
                 for notice in notices:
                     tell(notice)
-                mount = Mount(connection, parts, notices, read_only_reason)
+                mount = Mount(connection, parts, folder.path, notices, read_only_reason)
                 folder.note(f"{SERVING} {config.mountpoint}")
                 await _serve_kernel(mount, Ending(mount, folder), nursery, on_ready)
                 nursery.cancel_scope.cancel()

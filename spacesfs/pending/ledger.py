@@ -327,6 +327,13 @@ class Ledger:
         """Return when all that was heard of the Space so far is on stable storage."""
         await self._journal.commit()
 
+    async def drop(self, keys: Iterable[str]) -> None:
+        """The user gives changes up: what the Space holds counts again."""
+        batch = _Batch()
+        for key in keys:
+            self._drop(batch, key)
+        await self._commit(batch)
+
     # --- rows
 
     async def _acknowledge(self, batch: _Batch) -> None:

@@ -47,6 +47,7 @@ class Recovered:
     Attributes:
         contents: Of a small content ``inline`` is b"", whatever its size: the bytes are read when they are needed.
         notices: What the user should know, a line each.
+        has_damage: Something is set aside, now or by an earlier process, that may need what lies in the state folder.
     """
 
     intents: dict[str, Intent] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Recovered:
     uploads: dict[int, UploadRecord] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    has_damage: bool = False
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -67,7 +69,17 @@ def open_journal(folder: Path) -> tuple[sqlite3.Connection, Recovered]:
     Raises:
         MountError: It is of a newer schema, or can't be opened.
     """
-    path = folder / FILE_NAME
+    connection, recovered = _open_or_set_aside(folder / FILE_NAME)
+    recovered.has_damage = bool(set_aside(folder)) or bool(connection.execute("SELECT 1 FROM damaged").fetchone())
+    return connection, recovered
+
+
+def set_aside(folder: Path) -> list[Path]:
+    """Return the damaged journals that are kept in a state folder, oldest first."""
+    return [path for path in sorted(folder.glob(f"{FILE_NAME}.*")) if not path.name.endswith(("-wal", "-shm"))]
+
+
+def _open_or_set_aside(path: Path) -> tuple[sqlite3.Connection, Recovered]:
     try:
         return _open(path)
     except _Damaged as damage:
@@ -75,7 +87,7 @@ def open_journal(folder: Path) -> tuple[sqlite3.Connection, Recovered]:
         try:
             connection, recovered = _open(path)
         except _Damaged as again:
-            raise MountError(f"the disk damages the journal in {folder}: {again}") from again
+            raise MountError(f"the disk damages the journal in {path.parent}: {again}") from again
         recovered.notices.append(
             f"the journal was damaged ({damage}) and is kept as {aside}; what it held that is not in the Space is there"
         )

@@ -147,11 +147,35 @@ class StateFolder:
 def unfinished(state_dir: Path) -> list[Unfinished]:
     """Return the journals below a state folder that hold changes, without locking and thus of this moment only."""
     found = []
-    for path, identity in _folders(state_dir):
-        pending = _pending(path)
+    for path, identity in folders(state_dir):
+        pending = pending_in(path)
         if pending != 0:
             found.append(Unfinished(identity, pending))
     return found
+
+
+def folders(state_dir: Path) -> Iterator[tuple[Path, Identity]]:
+    """Yield all folders below a state folder, and whose they are."""
+    for file in sorted(state_dir.glob("*/identity.json")):
+        try:
+            fields = json.loads(file.read_bytes())
+            identity = Identity(str(fields["endpoint"]), str(fields["bucket"]), str(fields["prefix"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not ours, or of a claim that a crash cut short: nothing was journaled there
+        yield file.parent, identity
+
+
+def pending_in(path: Path) -> int | None:
+    """Return how many intents and open uploads a journal holds; None if it can't be read."""
+    file = path / "journal.db"
+    if not file.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+            select = "SELECT (SELECT count(*) FROM intents) + (SELECT count(*) FROM uploads)"
+            return int(connection.execute(select).fetchone()[0])
+    except sqlite3.Error:
+        return None
 
 
 def is_volatile(path: Path) -> bool:
@@ -221,41 +245,18 @@ def _holder(path: Path) -> str:
 
 
 def _refuse_overlap(state_dir: Path, identity: Identity) -> None:
-    for path, other in _folders(state_dir):
+    for path, other in folders(state_dir):
         if not identity.overlaps(other):
             continue
         if _is_held(path):
             raise MountError(
                 f"{identity.space} overlaps {other.space}, which is in use by {_holder(path)}: unmount that first"
             )
-        if _pending(path) != 0:
+        if pending_in(path) != 0:
             raise MountError(
                 f"{identity.space} overlaps {other.space}, which has changes that are not in the Space yet: "
                 f"run `spacesfs sync {other.space}` first"
             )
-
-
-def _folders(state_dir: Path) -> Iterator[tuple[Path, Identity]]:
-    for file in sorted(state_dir.glob("*/identity.json")):
-        try:
-            fields = json.loads(file.read_bytes())
-            identity = Identity(str(fields["endpoint"]), str(fields["bucket"]), str(fields["prefix"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not ours, or of a claim that a crash cut short: nothing was journaled there
-        yield file.parent, identity
-
-
-def _pending(path: Path) -> int | None:
-    """Return how many intents and open uploads a journal holds; None if it can't be read."""
-    file = path / "journal.db"
-    if not file.exists():
-        return 0
-    try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-            select = "SELECT (SELECT count(*) FROM intents) + (SELECT count(*) FROM uploads)"
-            return int(connection.execute(select).fetchone()[0])
-    except sqlite3.Error:
-        return None
 
 
 def _write_identity(path: Path, identity: Identity) -> None:

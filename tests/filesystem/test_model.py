@@ -40,7 +40,9 @@ from tests.filesystem.in_memory import Machine, Running, spins_noticed
 
 KIB = 1 << 10
 PATHS = st.lists(st.sampled_from(["a", "b", "d"]), min_size=1, max_size=3).map("/".join)
-DATA = st.builds(lambda size, byte: bytes([byte]) * size, st.sampled_from([0, 1, 30, 700, 2500, 6000]), st.integers(97, 122))
+DATA = st.builds(
+    lambda size, byte: bytes([byte]) * size, st.sampled_from([0, 1, 30, 700, 2500, 6000]), st.integers(97, 122)
+)
 OFFSETS = st.sampled_from([0, 0, 10, 900, 3000])
 SLOTS = st.integers(0, 2)
 MODES = st.sampled_from([0o600, 0o640, 0o755])

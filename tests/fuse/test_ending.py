@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,12 +33,20 @@ class Draining:
         return [PendingChange("a", "write", 10, 0.0)] * self.left
 
 
+@pytest.fixture
+def manager() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setblocking(False)
+        yield manager
+
+
 async def test_more_time_is_asked_for_while_something_moves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    manager: socket.socket,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
-    manager.setblocking(False)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     mount: Any = Draining()
 
@@ -45,6 +54,7 @@ async def test_more_time_is_asked_for_while_something_moves(
         return manager.recv(1000).decode()
 
     async with watched(mount):
+        await trio.sleep(1)
         mount.counter.totals["write"] = RequestTotals(bytes_sent=5)
         await trio.sleep(6)
         assert heard() == "EXTEND_TIMEOUT_USEC=120000000\nSTATUS=2 changes, 20 bytes left to send"
@@ -56,4 +66,3 @@ async def test_more_time_is_asked_for_while_something_moves(
     await trio.sleep(30)
     with pytest.raises(BlockingIOError):
         heard()
-    manager.close()

@@ -26,7 +26,7 @@ FILES = 100
 @pytest.fixture(scope="module")
 def counted(request: pytest.FixtureRequest) -> Iterator[Edge]:
     """An edge of this module's own, whose counts are of one mount."""
-    from tests.servers.edge import Edge  # noqa: PLC0415 - with the fixtures' servers
+    from tests.servers.edge import Edge
 
     rgw: RadosGateway = request.getfixturevalue("rgw")
     with Edge(rgw.endpoint) as edge:
