@@ -44,6 +44,7 @@ from spacesfs.tree.view import View
 log = logging.getLogger(__name__)
 
 _SAVE_LEFT_SECONDS = 5.0
+_IDLE_SHARE = 8  # of the memory, for small files that wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ async def assemble(
         lambda number: bool(overlay.users(number)),
         journal.inline,
         forgotten,
+        options.memory_bytes // _IDLE_SHARE,
     )
     _recover_contents(journal, overlay, contents)
     scheduler = Scheduler(overlay, options.grace_seconds)

@@ -8,12 +8,15 @@ from contextlib import suppress
 from dataclasses import replace
 
 import trio
+from cachetools import LRUCache
 
 from spacesfs.client.models import ObjectVersion
 from spacesfs.content.extents import Extent
 from spacesfs.content.reader import RangeStore, read_version
 from spacesfs.content.records import ContentRecord
 from spacesfs.content.staging import StagedFile, StagedFileLost, StagingArea
+
+_IDLE_BYTES = 2 << 10  # what a content takes beside its bytes
 
 
 class Content:
@@ -99,17 +102,21 @@ class Content:
 class Contents:
     """All local contents by number: those of open files, and those that are acknowledged and on their way.
 
+    Small ones that only wait are in memory up to ``idle_bytes``; the others are read from the journal when their turn
+    comes. They count against the cap of the area all the while.
+
     A content goes when no file holds it and ``is_wanted`` says that no intent does. Then ``forgotten`` is told its
     number, and what deletes its file, if it has one: not to be called before the journal has forgotten the number too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what it works with
         self,
         store: RangeStore,
         area: StagingArea,
         is_wanted: Callable[[int], bool],
         inline: Callable[[int], Awaitable[bytes]],
         forgotten: Callable[[int, Callable[[], None] | None], None],
+        idle_bytes: int,
     ) -> None:
         self._store = store
         self._is_wanted = is_wanted
@@ -118,6 +125,7 @@ class Contents:
         self._live: dict[int, Content] = {}
         self._stored: dict[int, tuple[ContentRecord, ObjectVersion | None]] = {}
         self._reading: Counter[int] = Counter()
+        self._idle: LRUCache[int, Content] = _Idle(idle_bytes, self._put_away)
         self.area = area
 
     def new(self, size_bytes: int = 0, source: ObjectVersion | None = None) -> Content:
@@ -129,20 +137,30 @@ class Contents:
     def recover(self, record: ContentRecord, source: ObjectVersion | None) -> None:
         """Know of a content that an earlier process left; a small one is read when it is asked for."""
         self._stored[record.number] = record, source
-        if record.inline is None:
+        if record.inline is not None:
+            self.area.take_held(record.size)
+        else:
             with suppress(StagedFileLost):  # whoever asks for it hears of that
                 self._restore(record, source)
 
     def _restore(self, record: ContentRecord, source: ObjectVersion | None) -> Content:
+        if record.inline is not None:
+            self.area.give(record.size)  # the staged file takes them anew
         content = Content(self._store, self.area.restore(record), source)
         content.saved_changes = content.staged.changes
         self._live[record.number] = content
         del self._stored[record.number]
+        self.rest(content)
         return content
 
-    def live(self, number: int) -> Content | None:
-        """Return a content that is at hand."""
-        return self._live.get(number)
+    def is_in_memory(self, number: int) -> bool:
+        """Say whether a content is at hand without asking the journal."""
+        return number in self._live
+
+    def is_clean(self, number: int) -> bool:
+        """Say whether an object of the Space has all the bytes of a content, or it is gone."""
+        live = self._live.get(number)
+        return live.is_clean if live is not None else number not in self._stored
 
     async def get(self, number: int) -> Content:
         """Return a content. It stays until the caller's next await, even if nobody wants it by now.
@@ -172,10 +190,26 @@ class Contents:
         elif number in self._stored:
             self._stored[number] = self._stored[number][0], source
 
+    def hold(self, content: Content) -> None:
+        """Somebody begins to use a content."""
+        content.holders += 1
+        self._idle.pop(content.number, None)
+
     def release(self, content: Content) -> None:
-        """An open file lets go of a content."""
+        """Somebody lets go of a content."""
         content.holders -= 1
         self.tidy(content.number)
+        self.rest(content)
+
+    def rest(self, content: Content) -> None:
+        """A content that nobody uses waits for its turn, out of memory if need be."""
+        is_here = self._live.get(content.number) is content
+        if is_here and not content.holders and content.is_saved and not content.staged.has_file:
+            self._idle[content.number] = content
+
+    def _put_away(self, content: Content) -> None:
+        del self._live[content.number]
+        self._stored[content.number] = replace(content.staged.record(), inline=b""), content.source
 
     def tidy(self, number: int) -> None:
         """Free a content that nobody needs any more."""
@@ -183,8 +217,25 @@ class Contents:
         if self._is_wanted(number) or self._reading[number] or (live is not None and live.holders):
             return
         self._live.pop(number, None)
-        self._stored.pop(number, None)
+        self._idle.pop(number, None)
+        record, _ = self._stored.pop(number, (None, None))
+        if record is not None and record.inline is not None:
+            self.area.give(record.size)
         if live is not None and not live.staged.has_file:
             live.staged.delete()
             live = None
         self._forgotten(number, live.staged.delete if live is not None else None)
+
+
+class _Idle(LRUCache[int, Content]):
+    """Contents in memory that only wait; the ones that have waited longest are put away."""
+
+    def __init__(self, limit_bytes: int, put_away: Callable[[Content], None]) -> None:
+        super().__init__(limit_bytes, getsizeof=lambda content: min(content.staged.size + _IDLE_BYTES, limit_bytes))
+        self._put_away = put_away
+
+    def popitem(self) -> tuple[int, Content]:
+        """Put the one away that has waited longest."""
+        number, content = super().popitem()
+        self._put_away(content)
+        return number, content

@@ -148,7 +148,7 @@ class OpenFile:
             moved.set()
 
     def _hold(self, content: Content) -> None:
-        content.holders += 1
+        self._contents.hold(content)
         self.content = content
 
     async def _begin_content(self, will_cover: Extent) -> Content:
@@ -158,7 +158,7 @@ class OpenFile:
                 return self.content
             version = self._version
             content = self._contents.new(self.size, version)
-            content.holders += 1
+            self._contents.hold(content)
             try:
                 is_covered = will_cover.start == 0 and will_cover.end >= self.size
                 if version is not None and version.size <= SINGLE_PUT_BYTES and not is_covered:

@@ -138,6 +138,7 @@ class Ledger:
         batch = _Batch([SaveContent(content.staged.record())])
         self._put(batch, key, replace(want, content=content.number), None)
         content.saved_changes = content.staged.changes
+        self.contents.rest(content)
         try:
             await self._acknowledge(batch)
         except (FsError, SpacesError):
@@ -240,8 +241,7 @@ class Ledger:
         now = self.overlay.get(done.key)
         want = now.want if now is not None else None
         if now is not None and isinstance(want, Present) and want.content == _content_of(done):
-            content = self.contents.live(want.content) if want.content is not None else None
-            is_stored = content is None or content.is_clean
+            is_stored = want.content is None or self.contents.is_clean(want.content)
             rest = replace(want, source=version, content=None if is_stored else want.content)
             self._replace(batch, now, replace(now, want=rest, base=version, attempts=(), since=time.time()))
             self.scheduler.changed(done.key)
@@ -260,18 +260,16 @@ class Ledger:
         if now.want.content is None or now.want.content != done.want.content:
             is_same = now.want.content is None and now.want.source == done.base
             return replace(now.want, source=version) if is_same else now.want
-        content = self.contents.live(now.want.content)
-        is_stored = content is None or content.is_clean
+        is_stored = self.contents.is_clean(now.want.content)
         return replace(now.want, source=version, content=None if is_stored else now.want.content)
 
     def _move_users(self, batch: _Batch, number: int, version: ObjectVersion) -> None:
         """The bytes of a content are in the Space: files renamed meanwhile can be copies of that."""
         for key in sorted(self.overlay.users(number)):
             intent = self.overlay.get(key)
-            content = self.contents.live(number)
             if intent is None or not isinstance(intent.want, Present) or key == version.key:
                 continue
-            is_stored = content is None or content.is_clean
+            is_stored = self.contents.is_clean(number)
             want = replace(intent.want, source=version, content=None if is_stored else number)
             self._replace(batch, intent, replace(intent, want=want))
 
