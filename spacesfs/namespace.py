@@ -162,16 +162,21 @@ class Namespace:
         key = directory.key
         if directory.parent is None or not directory.is_linked or self._overlay.shows_directory(key):
             return
+        if await self._keeps_itself(key):
+            return
+        want = Present(0, attributes=directory.attributes, properties=ObjectProperties(content_type=DIRECTORY_TYPE))
         try:
-            with self._ledger.watching(key) as confirmed:
-                keeps_itself = await self._view.keeps_itself(key, partial(self._is_gone, confirmed))
-            if not keeps_itself:
-                want = Present(
-                    0, attributes=directory.attributes, properties=ObjectProperties(content_type=DIRECTORY_TYPE)
-                )
-                await self._ledger.make(key, b"", want)
+            await self._ledger.make(key, b"", want)
         except (FsError, SpacesError) as error:
             log.warning("%s may vanish, for it holds nothing any more: %s", key, error)
+
+    async def _keeps_itself(self, key: str) -> bool:
+        """Say whether a directory is known to go on without a marker of ours; a Space out of order does not tell."""
+        try:
+            with self._ledger.watching(key) as confirmed:
+                return await self._view.keeps_itself(key, partial(self._is_gone, confirmed))
+        except SpacesError:
+            return False
 
     # --- renaming
 

@@ -27,6 +27,7 @@ from spacesfs.content.upload import ROUNDS, Busy, Check, OnlyInUpload, Seal, Sou
 from spacesfs.errors import FileTooBig, FsError
 from spacesfs.tasks import open_team
 
+CLOCK_SLACK_SECONDS = 5.0  # between our clock and the server's, when an upload is recognised by its time
 _ABORT_SECONDS = 10.0
 _COPIES_AT_ONCE = 16  # they take no memory here, and each moves about 250 MB/s
 _MD5 = re.compile("[0-9a-f]{32}")
@@ -293,7 +294,8 @@ class MultipartUpload:
     async def _create(self) -> str:
         async with self._creating:
             if not self._upload_id and not self._is_over:
-                self._started = self._started or self._now()  # an attempt that failed may have made one, unseen
+                await self._abort_unseen()
+                self._started = self._now()
                 await self._journal.asks(self.record())
                 self._upload_id = await self._store.create_upload(self._key, self._properties)
                 self._journal.began(self.record())
@@ -338,7 +340,19 @@ class MultipartUpload:
             if self._upload_id:
                 with suppress(NoSuchUpload):
                     await self._store.abort_upload(self._key, self._upload_id)
+            else:
+                await self._abort_unseen()
             self._forget()
+
+    async def _abort_unseen(self) -> None:
+        """Throw away what a creation made whose reply did not come: an upload of this key, without a part."""
+        if not self._started:
+            return
+        for upload in await self._store.list_uploads(self._key):
+            is_ours = upload.key == self._key and upload.initiated_ns >= (self._started - CLOCK_SLACK_SECONDS) * 1e9
+            with suppress(NoSuchUpload):
+                if is_ours and not await self._store.list_parts(self._key, upload.upload_id):
+                    await self._store.abort_upload(self._key, upload.upload_id)
 
     def _end(self) -> None:
         self._is_over = True

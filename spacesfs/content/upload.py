@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from spacesfs.client.hashing import md5_hex
-from spacesfs.client.models import ObjectProperties, Part
+from spacesfs.client.models import ObjectProperties, Part, Upload
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
 from spacesfs.content.records import SentPart, UploadRecord
@@ -72,6 +72,12 @@ class UploadStore(Protocol):
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Throw a multipart upload away."""
+
+    async def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """Return the parts that the server has of an upload."""
+
+    async def list_uploads(self, prefix: str = "") -> list[Upload]:
+        """Return the uploads in progress under a prefix."""
 
 
 class Source(Protocol):

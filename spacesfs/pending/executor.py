@@ -201,6 +201,8 @@ class Executor:
             try:
                 etag = await md5_hex(body)
                 self._ledger.note_attempt(intent.key, etag)
+                if staged.written:  # they may be written over, and then nothing could tell the ETag again
+                    await self._ledger.secure()
                 expected = intent.base.etag if intent.base is not None else None
                 ours = {*self._attempts(intent.key), etag}
                 await self._puts.put(intent.key, body, properties, expected, ours)

@@ -8,11 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+import trio
+
 from spacesfs.client.errors import NoSuchKey, NoSuchUpload, PreconditionFailed, SpacesError
 from spacesfs.client.hashing import multipart_etag
 from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion, Part, Upload
 from spacesfs.content.content import Content
-from spacesfs.content.multipart import MultipartUpload
+from spacesfs.content.multipart import CLOCK_SLACK_SECONDS, MultipartUpload
 from spacesfs.content.records import SentPart, UploadRecord
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import Conflict, FsError
@@ -21,7 +23,7 @@ from spacesfs.pending.conditions import ConditionalPuts
 
 log = logging.getLogger(__name__)
 
-_CLOCK_SLACK_SECONDS = 5.0  # between our clock and the server's, when an upload is recognised by its time
+_CLEAN_UP_SECONDS = 60.0
 
 NoteAttempt = Callable[[str, str], None]
 """Told a key and the ETag that it may have from now on."""
@@ -167,6 +169,7 @@ class Uploads:
                 staged.not_sent(token)
             token = staged.begin_sending()
             note_attempt(key, etag)
+            await self._commit()  # the ETag is made of parts, which nothing could tell again
 
         try:
             version = await begun.upload.finish(content, source, check, seal)
@@ -216,19 +219,21 @@ class Uploads:
             content.staged.trim(record)
 
     async def abandon(self, number: int) -> None:
-        """A content is needed no more: its upload is thrown away, now or by a later process."""
+        """A content is needed no more: its upload is thrown away, or left to `clean_up`."""
         begun = self._begun.pop(number, None)
         if begun is not None:
-            await begun.upload.abort()
+            if not await begun.upload.abort():
+                self._left[number] = begun.upload.record()
         elif number in self._left:
             await self._abort_left(self._left.pop(number))
 
     async def clean_up(self, is_wanted: Callable[[int], bool]) -> None:
-        """Throw away the uploads that an earlier process left and nobody will go on with."""
-        for number, record in list(self._left.items()):
-            if not is_wanted(number):
-                self._left.pop(number, None)
-                await self._abort_left(record)
+        """Throw away, as long as it takes, the uploads that are left and nobody will go on with; never returns."""
+        while True:
+            for number, record in list(self._left.items()):
+                if not is_wanted(number) and self._left.pop(number, None) is not None:
+                    await self._abort_left(record)
+            await trio.sleep(_CLEAN_UP_SECONDS)
 
     def _begin(self, key: str, content: Content, properties: ObjectProperties) -> _Begun:
         begun = self._begun.get(content.number)
@@ -304,7 +309,7 @@ class Uploads:
     async def _ids(self, record: UploadRecord) -> list[str]:
         if record.upload_id:
             return [record.upload_id]
-        since_ns = (record.started - _CLOCK_SLACK_SECONDS) * 1e9
+        since_ns = (record.started - CLOCK_SLACK_SECONDS) * 1e9
         uploads = await self._store.list_uploads(record.key)
         mine = (upload for upload in uploads if upload.key == record.key and upload.initiated_ns >= since_ns)
         return [upload.upload_id for upload in mine]

@@ -37,41 +37,6 @@ def bench(make: Make) -> MemoryBench:
     return made
 
 
-# --- one request
-
-
-async def test_a_small_file_is_one_request(bench: MemoryBench) -> None:
-    bench.staged.truncate(5)
-    store = bench.uploader.put_small
-    made = await store("k", bench.staged, bench.source, PROPERTIES, bench.seal, if_none_match=True)
-    assert bench.memory.version("k") == made
-    assert bench.sealed == [(made.etag, bench.staged.changes)]
-    assert bench.memory.info("k").properties == PROPERTIES
-    with pytest.raises(PreconditionFailed):
-        await store("k", bench.staged, bench.source, PROPERTIES, bench.seal, if_none_match=True)
-    with pytest.raises(PreconditionFailed):
-        await store("k", bench.staged, bench.source, PROPERTIES, bench.seal, if_match="other")
-    await store("k", bench.staged, bench.source, PROPERTIES, bench.seal, if_match=made.etag)
-    assert bench.memory.count() == {"put": 4}
-    assert bench.is_clean()
-
-
-async def test_a_small_file_is_never_torn(bench: MemoryBench) -> None:
-    bench.staged.truncate(MIB)
-    read_all = bench.source.read_all
-
-    async def write_meanwhile(extent: Extent) -> memoryview:
-        body = await read_all(extent)
-        if len(bench.source.reads) < 3:
-            bench.write(MIB - 1, b"tail")
-        return body
-
-    bench.source.read_all = write_meanwhile  # type: ignore[method-assign]
-    made = await bench.uploader.put_small("k", bench.staged, bench.source, PROPERTIES, bench.seal)
-    assert bench.memory.body("k") == bench.body()
-    assert (made.size, bench.memory.count()["put"]) == (MIB + 3, 1)
-
-
 # --- a new file
 
 

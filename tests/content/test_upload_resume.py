@@ -38,7 +38,7 @@ async def test_an_upload_is_resumed(bench: MemoryBench) -> None:
     assert record == bench.upload.record()
     bench.restart(content)
     await bench.upload.resume(record, bench.listed(), bench.source, None)
-    assert bench.upload.has_all(Extent(0, 5 * CELL))
+    assert bench.has_all(Extent(0, 5 * CELL))
     await bench.finish()
     assert bench.memory.body("k") == BODY
     assert bench.memory.count()["upload_part"] == 6
@@ -62,7 +62,7 @@ async def test_parts_changed_before_the_crash_are_sent_again(bench: MemoryBench)
     bench.write(2 * CELL, bytes(MIB))  # reaches the file, and no record
     bench.restart(content)
     await bench.upload.resume(bench.journal.records[1], bench.listed(), bench.source, None)
-    assert not bench.upload.has_all(Extent(2 * CELL, 3 * CELL))
+    assert not bench.has_all(Extent(2 * CELL, 3 * CELL))
     await bench.finish()
     assert bench.memory.body("k") == bench.body()
     assert bench.memory.count()["upload_part"] == 5 + 2
@@ -78,7 +78,7 @@ async def test_parts_that_were_let_go_are_believed(bench: MemoryBench) -> None:
     bench.token = 0
     await bench.upload.resume(bench.journal.records[1], bench.listed(), bench.source, None)
     assert bench.staged.only_in_upload(Extent(0, 5 * CELL)) == [Extent(CELL, 4 * CELL)]
-    assert bench.upload.has_all(Extent(CELL, 4 * CELL))
+    assert bench.has_all(Extent(CELL, 4 * CELL))
     await bench.finish()
     assert bench.memory.body("k") == BODY
     assert bench.memory.count()["upload_part"] == 6

@@ -97,8 +97,8 @@ async def test_a_resumed_upload(bucket: Bucket, tmp_path: Path) -> None:
     bench.restart(record)
     upload = bench.journal.records[record.number]
     await bench.upload.resume(upload, await bucket.list_parts("k", upload.upload_id), bench.source, None)
-    assert bench.upload.has_all(Extent(0, CELL))
-    assert not bench.upload.has_all(Extent(CELL, 2 * CELL))
+    assert bench.has_all(Extent(0, CELL))
+    assert not bench.has_all(Extent(CELL, 2 * CELL))
     before = len(bench.source.reads)
     await bench.finish()
     assert bench.source.reads[before:] != []

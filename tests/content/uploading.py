@@ -11,7 +11,7 @@ from typing import Protocol
 
 from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion, Part
 from spacesfs.content.budget import ByteBudget
-from spacesfs.content.extents import Extent
+from spacesfs.content.extents import Extent, ExtentSet
 from spacesfs.content.multipart import MultipartUpload
 from spacesfs.content.records import ContentRecord, SentPart, UploadRecord
 from spacesfs.content.staging import StagedFile, StagingArea
@@ -106,6 +106,13 @@ class Bench:
 
     def body(self, base: bytes = b"") -> bytes:
         return content(self.staged, base)
+
+    def has_all(self, extent: Extent) -> bool:
+        """Say whether the upload has all bytes of an extent as they are now."""
+        had = ExtentSet()
+        for part in self.upload.record().parts:
+            had.add(*part.extent)
+        return had.covers(*extent)
 
     async def pump(self) -> None:
         await self.upload.pump(self.staged.size, self.source)

@@ -55,7 +55,7 @@ class ForgetfulJournal:
         """Write what nobody waits for, late."""
         while True:
             await self._has_posted.wait()
-            await trio.sleep(self._luck.choice((0.05, 2.0)))
+            await trio.sleep(0.05)
             self._has_posted = trio.Event()
             await self._alive()
             self.write()

@@ -21,8 +21,8 @@ from spacesfs.client.errors import (
 from spacesfs.client.models import ObjectProperties, ObjectVersion
 from spacesfs.errors import NameTooLong, NotDirectory, NotFound, StaleFile
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.resolver import Resolver, walk
-from spacesfs.tree.view import View
+from spacesfs.tree.resolver import Resolver, Told, ToldNames, walk
+from spacesfs.tree.view import Found, View
 from tests.memory_store import Gate, Hook, MemoryStore
 
 TTL_SECONDS = 60.0
@@ -36,7 +36,8 @@ class InHand:
     def __init__(self) -> None:
         self.ahead: set[int] = set()
         self.opened: set[int] = set()
-        self.doomed: set[str] = set()
+        self.keys: dict[str, Told] = {}
+        self.names = ToldNames(frozenset(), frozenset(), frozenset())
 
     def is_ahead(self, inode: Inode) -> bool:
         return inode.number in self.ahead
@@ -44,11 +45,14 @@ class InHand:
     def is_open(self, inode: Inode) -> bool:
         return inode.number in self.opened
 
-    def is_doomed(self, key: str) -> bool:
-        return key in self.doomed
-
     def version_of(self, inode: Inode) -> ObjectVersion | None:
         return inode.version
+
+    def told(self, prefix: str, name: str) -> Told | None:
+        return self.keys.get(prefix + name)
+
+    def told_names(self, prefix: str) -> ToldNames:
+        return self.names
 
 
 class Bench:
@@ -221,11 +225,56 @@ async def test_what_was_made_while_the_space_was_asked(bench: Bench) -> None:
     assert local.is_linked
 
 
-async def test_a_doomed_key_is_not_shown(bench: Bench) -> None:
+def tell(bench: Bench, *, shown: dict[str, Told] | None = None, hidden: dict[str, Told] | None = None) -> None:
+    """Let names of the root be acknowledged as there, or as files that are gone."""
+    bench.local.keys = {**(shown or {}), **(hidden or {})}
+    bench.local.names = ToldNames(frozenset(shown or ()), frozenset(hidden or ()), frozenset())
+
+
+async def test_what_is_removed_is_not_shown(bench: Bench) -> None:
     bench.store.set("f", b"x")
-    bench.local.doomed.add("f")
+    tell(bench, hidden={"f": Told(None, asks_space=True)})
     assert await bench.resolver.find(bench.table.root, "f") is None
     assert await bench.listed() == {}
+
+
+async def test_where_a_file_was_removed_there_may_be_a_directory(bench: Bench) -> None:
+    bench.store.set("f", b"x")
+    bench.store.set("f/x", b"x")
+    tell(bench, hidden={"f": Told(None, asks_space=True)})
+    assert (await bench.get("f")).attributes.is_directory
+    listed = await bench.listed()
+    assert [inode.attributes.is_directory for inode in listed.values() if inode] == [True]
+
+
+async def test_a_directory_that_is_gone_is_not_asked_for(bench: Bench) -> None:
+    bench.store.set("d/x", b"x")
+    bench.local.keys = {"d": Told(None)}
+    bench.local.names = ToldNames(frozenset(), frozenset(), frozenset({"d"}))
+    assert await bench.resolver.find(bench.table.root, "d") is None
+    assert bench.store.calls == []
+    assert await bench.listed() == {}
+
+
+async def test_what_is_acknowledged_is_shown_without_asking(bench: Bench) -> None:
+    found = Found(DEFAULTS.for_file(7), None)
+    tell(bench, shown={"f": Told(found)})
+    inode = await bench.get("f")
+    assert inode.attributes == found.attributes
+    assert bench.store.calls == []
+    assert await bench.get("f") is not None
+    assert list(await bench.listed()) == ["f"]
+
+
+async def test_a_renamed_object_is_described_where_it_still_is(bench: Bench) -> None:
+    version = bench.store.set("old", b"x", SYMLINK)
+    tell(bench, shown={"new": Told(Found(DEFAULTS.for_file(7), version, is_described=False))})
+    inode = await bench.get("new")
+    assert inode.attributes.is_symlink
+    assert inode.version == version
+    bench.store.remove("old")
+    tell(bench, shown={"newer": Told(Found(DEFAULTS.for_file(7), ObjectVersion("old", "0" * 32, 1), False))})
+    assert await bench.resolver.find(bench.table.root, "newer") is None
 
 
 async def test_a_listing_shows_all_kinds_in_order(bench: Bench) -> None:
