@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import trio
 
+from spacesfs.client.errors import SpacesError
 from spacesfs.content.upload import Busy
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.overlay import Overlay
@@ -151,7 +152,10 @@ class Scheduler:
         self._announce()
 
     def failure(self, key: str) -> Exception | None:
-        """Return why the last attempt at a key failed, once for each failure: the next close tells it."""
+        """Return why the last attempt at a key failed, once for each failure: the next close tells it.
+
+        Nothing, if that will pass: a Space that is away or overloaded does not fail those who write to the journal.
+        """
         work = self._work.get(key)
         if work is None or work.is_reported:
             return None
@@ -388,7 +392,8 @@ class Scheduler:
 
     def _note_failure(self, key: str, work: _Work, error: Exception) -> None:
         work.failures += 1
-        work.error, work.is_reported, work.is_hurried = error, False, False
+        work.error, work.is_hurried = error, False
+        work.is_reported = isinstance(error, SpacesError) and error.retryable  # it passes; the bytes are safe meanwhile
         delay = min(_RETRY_SECONDS * 2.0 ** min(work.failures - 1, 10), _MAX_RETRY_SECONDS)
         work.due = trio.current_time() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - to spread retries, no secret
         work.latest = max(work.latest, work.due)
