@@ -84,7 +84,7 @@ def test_every_option_of_mount_is_documented() -> None:
 
 def test_every_command_is_shown_somewhere() -> None:
     shown = {command for document in DOCUMENTS for code in code_of(document) for command in COMMAND.findall(code)}
-    assert {"mount", "umount", "list", "status", "sync", "config show"} <= shown
+    assert {"mount", "umount", "list", "status", "sync", "pending", "config show"} <= shown
 
 
 def test_every_decision_is_in_the_index() -> None:

@@ -16,7 +16,7 @@ BELOW_TREE = GROUND | {"cache", "client", "errors", "attributes"}
 BELOW_FILESYSTEM = BELOW_TREE | {"tree", "content", "pending"}
 FILESYSTEM = {"properties", "openfiles", "localview", "namespace", "xattrs", "filesystem"}
 BELOW_FUSE = BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access", "start"}
-EVERYTHING = BELOW_FUSE | {"fuse", "cli"}
+EVERYTHING = BELOW_FUSE | {"unmounted", "fuse", "cli"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": EVERYTHING,
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "assembly": BELOW_FILESYSTEM | FILESYSTEM,
     "access": BELOW_TREE | {"config"},
     "start": BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access"},
+    "unmounted": BELOW_FUSE,
     "fuse": BELOW_FUSE,
     "config": EVERYTHING,
     "cli": EVERYTHING,
