@@ -241,8 +241,7 @@ class Executor:
                 result = await self._store.copy(key, key, source_etag=source.etag, replace=properties)
             else:
                 properties, result = await self._copy_from(intent, want, source)
-            if result.etag != source.etag and "-" not in source.etag:  # others than RGW give such copies a new one
-                raise StaleFile
+            _check_copy(source, result)
         except (PreconditionFailed, NoSuchKey, StaleFile):
             self._ledger.overtaken(intent)
             self._around.lost(intent, f"{source.key} was changed or removed by another host")
@@ -306,3 +305,13 @@ def stored_info(version: ObjectVersion, properties: ObjectProperties) -> ObjectI
     """Describe an object just stored; the reply to a PUT tells no time, which 0 stands for."""
     known = replace(properties, acl=properties.acl or "private", tags=properties.tags or "")
     return ObjectInfo(version.key, version.size, version.etag, 0, known)
+
+
+def _check_copy(source: ObjectVersion, result: CopyResult) -> None:
+    """Make sure that the version was copied that was meant, for the condition may be ignored.
+
+    Raises:
+        StaleFile: It was another one.
+    """
+    if result.etag != source.etag and "-" not in source.etag:  # servers other than RGW give copies of parts a new one
+        raise StaleFile

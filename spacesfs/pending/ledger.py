@@ -243,7 +243,7 @@ class Ledger:
         if now is not None and isinstance(want, Present) and want.content == _content_of(done):
             is_stored = want.content is None or self.contents.is_clean(want.content)
             rest = replace(want, source=version, content=None if is_stored else want.content)
-            self._replace(batch, now, replace(now, want=rest, base=version, attempts=(), since=time.time()))
+            self._replace(batch, now, replace(now, want=rest, base=version, attempts=()))  # not done, so not younger
             self.scheduler.changed(done.key)
         elif now is not None:
             self._replace(batch, now, replace(now, base=version, attempts=(), since=time.time()))
@@ -253,7 +253,7 @@ class Ledger:
 
     def _rest(self, now: Intent, done: Intent, version: ObjectVersion | None) -> Want | None:
         """Return what is still wanted of a key once an earlier wish came true; None if nothing is."""
-        if now.order == done.order or now.want == done.want:
+        if now.order == done.order or (now.want == done.want and self._is_stored(now.want)):
             return None
         if version is None or not isinstance(now.want, Present) or not isinstance(done.want, Present):
             return now.want
@@ -262,6 +262,11 @@ class Ledger:
             return replace(now.want, source=version) if is_same else now.want
         is_stored = self.contents.is_clean(now.want.content)
         return replace(now.want, source=version, content=None if is_stored else now.want.content)
+
+    def _is_stored(self, want: Want) -> bool:
+        """Say whether no local content is still to be sent."""
+        number = want.content if isinstance(want, Present) else None
+        return number is None or self.contents.is_clean(number)
 
     def _move_users(self, batch: _Batch, number: int, version: ObjectVersion) -> None:
         """The bytes of a content are in the Space: files renamed meanwhile can be copies of that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 from spacesfs.content.content import Content, Contents
@@ -14,6 +15,10 @@ KIB = 1 << 10
 SIZE = 20 * KIB
 
 
+def _never(run: object) -> None:
+    raise AssertionError(f"nothing is so large that {run} should run")
+
+
 class Bench:
     """Contents over a journal that remembers what it is given."""
 
@@ -21,10 +26,13 @@ class Bench:
         numbers = itertools.count(1)
         self.journal: dict[int, bytes] = {}
         self.wanted: set[int] = set()
-        self.area = StagingArea(folder, 64 << 20, lambda: next(numbers), 1.0, lambda run: None)
-        self.contents = Contents(
-            MemoryStore(), self.area, self.wanted.__contains__, self.read, lambda number, delete: None, 64 * KIB
-        )
+        self.forgotten: list[int] = []
+        self.area = StagingArea(folder, 64 << 20, lambda: next(numbers), 1.0, _never)
+        self.contents = Contents(MemoryStore(), self.area, self.wanted.__contains__, self.read, self.forget, 64 * KIB)
+
+    def forget(self, number: int, delete: Callable[[], None] | None) -> None:
+        assert delete is None, "small contents have no file"
+        self.forgotten.append(number)
 
     async def read(self, number: int) -> bytes:
         return self.journal[number]
@@ -61,6 +69,7 @@ async def test_what_waits_leaves_memory_and_comes_back(tmp_path: Path) -> None:
     for number in numbers:
         bench.contents.tidy(number)
     assert bench.area.used_bytes == 0
+    assert bench.forgotten == numbers
 
 
 async def test_what_is_used_stays(tmp_path: Path) -> None:
