@@ -178,6 +178,8 @@ class Contents:
                 record = replace(record, inline=await self._inline(number))
             finally:
                 self._reading[number] -= 1
+                if not self._is_wanted(number):  # any more; whoever asked may hold it until then
+                    trio.lowlevel.current_trio_token().run_sync_soon(self.tidy, number)
         if number in self._live:  # somebody else was quicker
             return self._live[number]
         return self._restore(record, self._stored[number][1])
@@ -215,6 +217,8 @@ class Contents:
         """Free a content that nobody needs any more."""
         live = self._live.get(number)
         if self._is_wanted(number) or self._reading[number] or (live is not None and live.holders):
+            return
+        if live is None and number not in self._stored:
             return
         self._live.pop(number, None)
         self._idle.pop(number, None)

@@ -76,7 +76,7 @@ class ConditionalPuts:
                 return await self._put_over(key, body, properties, expected)
             except PreconditionFailed:
                 now = await self.check(key, expected, ours)
-            if now != expected:
+            if now != expected or expected is None:  # gone again by now, perhaps; who refused has looked
                 self.learn(are_honoured=True)
                 return await self._replace(key, body, properties, now)
             self.learn(are_honoured=False)  # refused although it holds
