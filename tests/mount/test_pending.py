@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,10 +227,12 @@ def test_a_rename_that_is_dropped_loses_nothing(s3: S3Client, gate: Gate, mount:
 
 
 def test_an_open_file_is_not_dropped(gate: Gate, mount: Mount) -> None:
-    with (mount.path / "small").open("ab"):
-        done = attempt_pending(mount, "drop", mount.path, "small", "--yes")
-        assert done.returncode == 1
-        assert "small is open in the mount; close it first" in done.stderr
+    file = os.open(mount.path / "small", os.O_WRONLY)
+    done = attempt_pending(mount, "drop", mount.path, "small", "--yes")
+    assert done.returncode == 1
+    assert "small is open in the mount; close it first" in done.stderr
+    with suppress(TimeoutError):  # the close tells of an attempt that failed meanwhile
+        os.close(file)
     assert waiting(mount, mount.source) == EVERYTHING
     reopen(gate, mount)
 
