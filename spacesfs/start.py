@@ -24,8 +24,10 @@ from spacesfs.client.wire.stock import proxy_for
 from spacesfs.config import Durability, SpaceConfig
 from spacesfs.errors import MountError
 from spacesfs.metrics import RequestCounter
+from spacesfs.pending.changes import SaveFact
 from spacesfs.pending.intents import Present
 from spacesfs.pending.journal import Journal
+from spacesfs.pending.schema import park
 from spacesfs.pending.statedir import Identity, StateFolder, filesystem_of, is_volatile, unfinished
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ Tell = Callable[[str], None]
 """Told what the user should know at once, in one line."""
 
 _PROBE_NAME = ".spacesfs-may-write"  # the key of a multipart upload that is aborted at once; it never becomes an object
+_MADE = "bucket-made-at"  # a fact of the journal, in nanoseconds since the epoch
 _CLOSE_SECONDS = 10.0  # for the journal's last commits
 _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # Docker's and Podman's
 
@@ -138,18 +141,57 @@ async def claim(connection: Connection[Config], tell: Tell) -> StateFolder:
 
 
 @asynccontextmanager
-async def opened(folder: StateFolder) -> AsyncIterator[Journal]:
+async def opened(folder: StateFolder, connection: Connection[Config] | None = None) -> AsyncIterator[Journal]:
     """Open the journal for the time of the block.
+
+    With a connection, one whose bucket was deleted and made anew is parked: its changes were not meant for this bucket.
 
     Raises:
         MountError: It can't be opened, or is a newer program's.
     """
+    made = await _made_at(connection) if connection is not None else None
     journal = Journal.open(folder.path, folder.identity)
+    if made is not None:
+        journal = await _of_this_bucket(journal, folder, made)
     try:
         yield journal
     finally:
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await journal.aclose()
+        await _close(journal)
+
+
+async def _of_this_bucket(journal: Journal, folder: StateFolder, made: str) -> Journal:
+    """Return the journal, or a fresh one if it belongs to an earlier bucket of the same name."""
+    known, count = journal.recovered.facts.get(_MADE), len(journal.recovered.intents)
+    if known == made:
+        return journal
+    if known is not None and count:
+        await _close(journal)
+        try:
+            aside = park(folder.path)
+        except OSError as error:
+            raise MountError(f"can't set aside the journal in {folder.path}: {error.strerror}") from error
+        journal = Journal.open(folder.path, folder.identity)
+        journal.recovered.notices.append(
+            f"the bucket was deleted and made anew since {count} changes were made, so they are kept in {aside}; "
+            f"`spacesfs pending export {folder.identity.space} DIR` saves them"
+        )
+    journal.post(SaveFact(_MADE, made))
+    return journal
+
+
+async def _made_at(connection: Connection[Config]) -> str | None:
+    """Return when the bucket was made, where the key may know that; limited keys may not."""
+    try:
+        buckets = dict(await connection.client.list_buckets())
+    except SpacesError:
+        return None
+    made = buckets.get(connection.config.bucket)
+    return str(made) if made is not None else None
+
+
+async def _close(journal: Journal) -> None:
+    with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+        await journal.aclose()
 
 
 def recovered_notices(journal: Journal) -> Iterator[str]:

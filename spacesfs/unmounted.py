@@ -40,7 +40,9 @@ async def drain(config: SpaceConfig, tell: Tell, show: Callable[[Left], None]) -
         folder = await claim(connection, tell)
         try:
             folder.note("sending what waits, without a mount")
-            async with opened(folder) as journal, open_team() as nursery:
+            async with opened(folder, connection) as journal, open_team() as nursery:
+                for notice in journal.recovered.notices:
+                    tell(notice)
                 parts = await assemble(connection.bucket, journal, folder.staged, mount_options(config), nursery)
                 try:
                     async for left in parts.filesystem.sync(""):

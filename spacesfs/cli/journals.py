@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from spacesfs.cli.client import ask_status, serving
 from spacesfs.cli.layers import collect
-from spacesfs.cli.paths import resolved, split_space
+from spacesfs.cli.paths import names_space, resolved, split_space
 from spacesfs.config import Options, SpaceConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import MountStatus
-from spacesfs.fuse.mountpoint import mount_around
 from spacesfs.fuse.sockets import live_sockets
 from spacesfs.pending.statedir import Identity, folders, pending_in
-
-_SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9](:.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +29,6 @@ class JournalFolder:
     def title(self) -> str:
         """Name it for people."""
         return f"{self.identity.space} on {self.status.mountpoint}" if self.status else self.identity.space
-
-
-def names_space(text: str) -> bool:
-    """Say whether an argument names a Space rather than a path; a path in a mount is one whatever it looks like."""
-    path = resolved(text)
-    mount = mount_around(path)
-    if (mount is not None and mount.is_ours) or path.exists():
-        return False
-    return _SPACE.fullmatch(text) is not None
 
 
 def state_dir_of(flags: dict[str, object]) -> Path:

@@ -29,6 +29,16 @@ def space_options(command: Command) -> Command:
     return command
 
 
+def space_parameters() -> list[click.Parameter]:
+    """Return the same flags, for a command that exists already."""
+
+    @space_options
+    def nothing() -> None:
+        """Carry the flags."""
+
+    return click.command()(nothing).params
+
+
 def _click_option(option: Option) -> Callable[[Command], Command]:
     default = option.write(option.field.get_default(call_default_factory=True))
     if option.is_switch:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import click
+
+from spacesfs.fuse.mountpoint import mount_around
+
+_SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9](:.*)?")
 
 
 def resolved(path: str) -> Path:
@@ -24,3 +29,12 @@ def split_space(space: str) -> tuple[str, str]:
     if prefix and any(segment in ("", ".", "..") for segment in prefix.split("/")):
         raise click.BadParameter(f'"{prefix}" is not a prefix; write it like some/folder')
     return bucket, f"{prefix}/" if prefix else ""
+
+
+def names_space(text: str) -> bool:
+    """Say whether an argument names a Space rather than a path; a path in a mount is one whatever it looks like."""
+    path = resolved(text)
+    mount = mount_around(path)
+    if (mount is not None and mount.is_ours) or path.exists():
+        return False
+    return _SPACE.fullmatch(text) is not None

@@ -4,42 +4,46 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from spacesfs.cli.client import all_statuses, serving, sync_steps
-from spacesfs.cli.journals import (
-    JournalFolder,
-    config_for,
-    journal_folders,
-    names_space,
-    state_dir_of,
-    waiting_unmounted,
-)
-from spacesfs.cli.options import space_options
 from spacesfs.cli.output import say
-from spacesfs.cli.paths import resolved
+from spacesfs.cli.paths import names_space, resolved
 from spacesfs.cli.progress import progress_shown, show_sync
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import SyncProgress
 from spacesfs.fuse.sockets import find_socket
 from spacesfs.logs import log_to_stderr
-from spacesfs.pending.scheduler import Left
+
+if TYPE_CHECKING:
+    from spacesfs.cli.journals import JournalFolder
+    from spacesfs.pending.scheduler import Left
 
 
-@click.command()
+class _WithFlagsOfASpace(click.Command):
+    """Takes flags that only a Space without a mount needs; what they are is loaded when one is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(word.startswith("-") for word in args):
+            from spacesfs.cli.options import space_parameters  # noqa: PLC0415 - as the class says
+
+            self.params = self.params[:1] + space_parameters()
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_WithFlagsOfASpace)
 @click.argument("target", metavar="[PATH|BUCKET[:PREFIX]]", required=False)
-@space_options
 def sync(target: str | None, **flags: object) -> None:
     """Bring changes to the Space, and wait for it: those at and below PATH in a mount, or all that wait for BUCKET.
 
     Without an argument those of all your mounts. BUCKET need not be mounted.
     """
     if target is None:
-        _sync_all(state_dir_of(flags))
+        _sync_all(flags)
     elif names_space(target):
-        for journal in journal_folders(target, state_dir_of(flags)):
-            sync_journal(journal, flags)
+        _sync_space(target, flags)
     else:
         full = resolved(target)
         mountpoint, control = serving(full)
@@ -47,9 +51,18 @@ def sync(target: str | None, **flags: object) -> None:
         show_sync(sync_steps(control, None if relative == "." else relative), str(full))
 
 
-def _sync_all(state_dir: Path) -> None:
+def _sync_space(space: str, flags: dict[str, object]) -> None:
+    from spacesfs.cli.journals import journal_folders, state_dir_of  # noqa: PLC0415 - a mount's path needs none of it
+
+    for journal in journal_folders(space, state_dir_of(flags)):
+        sync_journal(journal, flags)
+
+
+def _sync_all(flags: dict[str, object]) -> None:
+    from spacesfs.cli.journals import state_dir_of, waiting_unmounted  # noqa: PLC0415 - as above
+
     mountpoints = [status.mountpoint for status in all_statuses()]
-    waiting = waiting_unmounted(state_dir)
+    waiting = waiting_unmounted(state_dir_of(flags))
     if not mountpoints and not waiting:
         raise MountError("no Space is mounted; nothing to sync")
     for mountpoint in mountpoints:
@@ -70,6 +83,7 @@ def sync_journal(journal: JournalFolder, flags: dict[str, object]) -> None:
         return
     import trio  # noqa: PLC0415 - most commands need no event loop
 
+    from spacesfs.cli.journals import config_for  # noqa: PLC0415
     from spacesfs.unmounted import drain  # noqa: PLC0415
 
     log_to_stderr("error")

@@ -55,7 +55,7 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None], tell: Tell
         async with patience():
             folder = await claim(connection, tell)
         try:
-            async with opened(folder) as journal, open_team() as nursery:
+            async with opened(folder, connection) as journal, open_team() as nursery:
                 notices += recovered_notices(journal)
                 options = mount_options(connection.config)
                 parts = await assemble(connection.bucket, journal, folder.staged, options, nursery)

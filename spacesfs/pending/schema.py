@@ -75,15 +75,24 @@ def open_journal(folder: Path) -> tuple[sqlite3.Connection, Recovered]:
 
 
 def set_aside(folder: Path) -> list[Path]:
-    """Return the damaged journals that are kept in a state folder, oldest first."""
+    """Return the damaged and parked journals that are kept in a state folder."""
     return [path for path in sorted(folder.glob(f"{FILE_NAME}.*")) if not path.name.endswith(("-wal", "-shm"))]
+
+
+def park(folder: Path) -> Path:
+    """Set aside a whole journal, which nobody has open, because what it is about is gone; return its new name.
+
+    Raises:
+        OSError: The disk is in the way.
+    """
+    return _set_aside(folder / FILE_NAME, "parked")
 
 
 def _open_or_set_aside(path: Path) -> tuple[sqlite3.Connection, Recovered]:
     try:
         return _open(path)
     except _Damaged as damage:
-        aside = _set_aside(path)
+        aside = _set_aside(path, "damaged")
         try:
             connection, recovered = _open(path)
         except _Damaged as again:
@@ -214,14 +223,14 @@ def roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _set_aside(path: Path) -> Path:
+def _set_aside(path: Path, why: str) -> Path:
     """Rename the file and what belongs to it; SQLite finds them together under the new name too."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    aside = path.with_name(f"{path.name}.{why}-{stamp}")
     count = 1
     while aside.exists():
         count += 1
-        aside = path.with_name(f"{path.name}.damaged-{stamp}-{count}")
+        aside = path.with_name(f"{path.name}.{why}-{stamp}-{count}")
     for suffix in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
             os.rename(f"{path}{suffix}", f"{aside}{suffix}")
