@@ -16,6 +16,7 @@ from spacesfs.client.documents import (
     parse_upload_id,
     parse_uploads,
 )
+from spacesfs.client.encryption import CustomerKey, key_headers
 from spacesfs.client.errors import (
     BadReply,
     IntegrityError,
@@ -34,7 +35,9 @@ _NO_PROPERTIES = ObjectProperties()
 class MultipartCalls(AccessCalls):
     """Multipart calls of one bucket."""
 
-    async def create_upload(self, key: str, properties: ObjectProperties = _NO_PROPERTIES) -> str:
+    async def create_upload(
+        self, key: str, properties: ObjectProperties = _NO_PROPERTIES, *, customer_key: CustomerKey | None = None
+    ) -> str:
         """Begin an upload and return its id; the object appears when it is completed.
 
         Tags are not sent: the engine spoils those of an upload. Give them to `complete_upload`. A reply that was lost
@@ -44,7 +47,7 @@ class MultipartCalls(AccessCalls):
             InvalidRequest: A property that the server can't hold; nothing was sent.
             AccessDenied, KeyTooLong
         """
-        headers = object_headers(key, replace(properties, tags=None))
+        headers = object_headers(key, replace(properties, tags=None)) | key_headers(customer_key)
         call = Call(
             "CreateMultipartUpload",
             "write",
@@ -56,18 +59,21 @@ class MultipartCalls(AccessCalls):
         )
         return await self._transport.send(call, lambda reply: parse_upload_id(reply.body))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, body: Body, *, customer_key: CustomerKey | None = None
+    ) -> Part:
         """Send one part and verify that the server has exactly these bytes; sent again it replaces the former.
 
         ``number`` is 1 to 10,000, gaps are fine. ``body`` is 5 MiB to 5 GiB (the last part may be smaller) and must
-        not change until the call returns.
+        not change until the call returns. ``customer_key`` is the one that the upload was created with.
 
         Raises:
             ValueError: The number is not possible.
             NoSuchUpload, IntegrityError, AccessDenied, QuotaExceeded
         """
         query = _part_query(number, upload_id)
-        call = Call("UploadPart", "write", "PUT", self.name, check_key(key), query=query, body=body)
+        headers = key_headers(customer_key)
+        call = Call("UploadPart", "write", "PUT", self.name, check_key(key), query=query, headers=headers, body=body)
         expected = await md5_hex(body)
         etag = await self._transport.send(call, lambda reply: verified_etag(call, reply, expected))
         return Part(number, etag, memoryview(body).nbytes)
@@ -82,8 +88,9 @@ class MultipartCalls(AccessCalls):
         end: int,
         *,
         source_etag: str | None = None,
+        source_bucket: str | None = None,
     ) -> Part:
-        """Make a part of the bytes ``[start, end)`` of an object in this bucket.
+        """Make a part of the bytes ``[start, end)`` of an object in this bucket, or in one of the same region.
 
         ``source_etag`` is sent as a condition, which the engine behind Spaces ignores: check the source again before
         the upload is completed.
@@ -92,7 +99,7 @@ class MultipartCalls(AccessCalls):
             InvalidRange: The range is not inside the source.
             NoSuchKey, NoSuchUpload, PreconditionFailed, AccessDenied
         """
-        headers = copy_source_headers(self.name, source_key, source_etag)
+        headers = copy_source_headers(source_bucket or self.name, source_key, source_etag)
         headers["x-amz-copy-source-range"] = f"bytes={start}-{end - 1}"
         query = _part_query(number, upload_id)
         call = Call("UploadPartCopy", "write", "PUT", self.name, check_key(key), query=query, headers=headers)
