@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+
+import trio
 
 from spacesfs.client.access import AccessCalls
 from spacesfs.client.bucket import copy_source_headers, no_result, object_headers, verified_etag
@@ -23,12 +26,14 @@ from spacesfs.client.errors import (
     NoSuchKey,
     NoSuchUpload,
     ServerFault,
+    SpacesError,
 )
 from spacesfs.client.hashing import Body, md5_hex, multipart_etag
 from spacesfs.client.models import ObjectProperties, Part, Upload
 
 MAX_PARTS = 10_000  # S3 API, UploadPart: partNumber 1 to 10,000
 
+_ABANDON_SECONDS = 10.0
 _NO_PROPERTIES = ObjectProperties()
 
 
@@ -162,6 +167,14 @@ class MultipartCalls(AccessCalls):
         except NoSuchUpload as error:
             if error.attempts == 1:
                 raise
+
+    async def abandon_upload(self, key: str, upload_id: str) -> None:
+        """End an upload that went wrong, without ever raising: in some seconds, also for a task that is cancelled.
+
+        Should it not work, `abort_uploads` finds the upload a day later.
+        """
+        with trio.move_on_after(_ABANDON_SECONDS, shield=True), suppress(SpacesError):
+            await self.abort_upload(key, upload_id)
 
     async def list_parts(self, key: str, upload_id: str) -> list[Part]:
         """Return the parts that the server has of an upload, by number.

@@ -54,6 +54,18 @@ class ObjectCalls(AccessCalls):
         except InvalidRequest as error:
             raise encrypted_or(call, error) from None
 
+    async def check_absent(self, key: str) -> None:
+        """Look whether a key is free, where the server does not look itself.
+
+        Raises:
+            PreconditionFailed: It is taken.
+        """
+        try:
+            await self.head(key)
+        except NoSuchKey:
+            return
+        raise PreconditionFailed(f"{key!r} is there already", key=key)
+
     async def get_range(
         self,
         key: str,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+import trio
 
 from spacesfs.client.client import Bucket
 from spacesfs.client.errors import BadReply, NoSuchKey
@@ -50,6 +53,9 @@ async def test_many_pages(bucket: Bucket) -> None:
     listed = await versions(bucket)
     assert len({version.version_id for version in listed}) == len(listed) == 1001
     assert [version.is_latest for version in listed] == [True] + [False] * 1000
+    async with trio.open_nursery() as nursery:
+        for version in listed:
+            nursery.start_soon(partial(bucket.delete, version.key, version_id=version.version_id))
 
 
 async def test_a_listing_that_goes_in_circles_ends() -> None:
