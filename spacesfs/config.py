@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -290,30 +290,17 @@ class Options(BaseSettings):
         return resolve_endpoint(self.region, self.endpoint, allow_insecure=self.allow_insecure)
 
 
-class MountConfig(Options):
-    """One mount, all of it checked: ``address`` raises no more if it ``is_located``.
-
-    Attributes:
-        prefix: Where in the bucket the mount's root is: empty, or ending in ``/``.
-        mountpoint: Absolute, symbolic links resolved.
-    """
+class SpaceConfig(Options):
+    """One bucket and the way to it, all of it checked: ``address`` raises no more if it ``is_located``."""
 
     bucket: str
-    prefix: str = ""
-    mountpoint: Path
 
     @model_validator(mode="after")
-    def _check_together(self) -> MountConfig:
+    def _check_space(self) -> Self:
         if _BUCKET.fullmatch(self.bucket) is None:
             raise ValueError(f'"{self.bucket}" is not a bucket name; give BUCKET or BUCKET:PREFIX')
         if self.is_located:
             self._check_address()
-        if not _is_utf8(self.mountpoint):
-            raise ValueError(f"{str(self.mountpoint)!a} can't be a mountpoint: its name is not UTF-8")
-        for name in ("cache_dir", "state_dir", "log_file"):
-            path = getattr(self, name)
-            if path is not None and path.resolve().is_relative_to(self.mountpoint):
-                raise ValueError(f"{flag_name(name)} {path} lies in the mountpoint; choose a folder outside of it")
         return self
 
     def _check_address(self) -> None:
@@ -323,6 +310,28 @@ class MountConfig(Options):
             raise ValueError(f"{error} (--allow-insecure)") from error
         if address.url.partition("://")[2].startswith(f"{self.bucket}."):
             raise ValueError(f"the endpoint {self.endpoint} holds the bucket's name; leave the name out")
+
+
+class MountConfig(SpaceConfig):
+    """One mount.
+
+    Attributes:
+        prefix: Where in the bucket the mount's root is: empty, or ending in ``/``.
+        mountpoint: Absolute, symbolic links resolved.
+    """
+
+    prefix: str = ""
+    mountpoint: Path
+
+    @model_validator(mode="after")
+    def _check_places(self) -> Self:
+        if not _is_utf8(self.mountpoint):
+            raise ValueError(f"{str(self.mountpoint)!a} can't be a mountpoint: its name is not UTF-8")
+        for name in ("cache_dir", "state_dir", "log_file"):
+            path = getattr(self, name)
+            if path is not None and path.resolve().is_relative_to(self.mountpoint):
+                raise ValueError(f"{flag_name(name)} {path} lies in the mountpoint; choose a folder outside of it")
+        return self
 
 
 def _is_utf8(path: Path) -> bool:

@@ -11,11 +11,20 @@ from spacesfs.config import OPTIONS, Option
 
 Command = Callable[..., Any]
 
+_WAY_TO_A_SPACE = ("endpoint", "region", "profile", "credential_command", "timeout", "allow_insecure", "ca_bundle")
+
 
 def mount_options(command: Command) -> Command:
     """Give ``command`` a flag for every option; each arrives as text, or as None when not given."""
     for option in reversed(list(OPTIONS.values())):
         command = _click_option(option)(command)
+    return command
+
+
+def space_options(command: Command) -> Command:
+    """Give ``command`` the flags that lead to a Space; they arrive as those of `mount_options`."""
+    for name in reversed(_WAY_TO_A_SPACE):
+        command = _click_option(OPTIONS[name])(command)
     return command
 
 

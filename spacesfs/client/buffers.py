@@ -11,6 +11,7 @@ import trio
 
 STRIPE_BYTES = 4 << 20  # of the engine behind Spaces; reads and parts that match it cost least
 PIECE_BYTES = 2 * STRIPE_BYTES  # over the 5 MiB that a part must have
+SMALL_BYTES = 256 << 10  # not worth a whole piece, so that many small files can go at once
 DEFAULT_BYTES = 64 << 20
 
 
@@ -29,7 +30,7 @@ class Buffers:
     @asynccontextmanager
     async def borrow(self, size: int = PIECE_BYTES) -> AsyncIterator[memoryview]:
         """Lend a buffer of ``size`` bytes for the time of the block; what is in it is undefined."""
-        charge = max(size, PIECE_BYTES)
+        charge = size if size <= SMALL_BYTES else max(size, PIECE_BYTES)
         await self._admit(charge)
         try:
             whole = self._spare.pop() if charge == PIECE_BYTES and self._spare else _allocate(charge)
@@ -68,5 +69,5 @@ class Buffers:
 
 
 def _allocate(size: int) -> memoryview:
-    """Return memory that takes no room before it is written to: most files are smaller than a buffer."""
-    return memoryview(mmap.mmap(-1, size))
+    """Return memory; a piece takes no room before it is written to, since not every file fills it."""
+    return memoryview(bytearray(size) if size <= SMALL_BYTES else mmap.mmap(-1, size))

@@ -1,0 +1,250 @@
+"""Moving many files at once; the failure of one is not the end of the others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import click
+import trio
+
+from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.cli.failures import explain
+from spacesfs.cli.meter import Meter
+from spacesfs.cli.places import STANDARD, Place, SpacePlace
+from spacesfs.cli.remote import to_standard_output
+from spacesfs.cli.sources import Item, items
+from spacesfs.cli.spaces import Spaces
+from spacesfs.client.buffers import Buffers
+from spacesfs.client.errors import NoSuchBucket, NotConnected, PreconditionFailed, SpacesError
+from spacesfs.client.models import ObjectInfo, ObjectProperties
+from spacesfs.client.uploads import guess_type
+from spacesfs.tasks import open_team
+from spacesfs.tree.names import is_name
+
+FILES_AT_ONCE = 16  # as many as there are connections
+BUFFER_BYTES = 128 << 20
+
+_SECOND_NS = 10**9
+_READ_BYTES = 1 << 20
+_PLAIN = AttributeDefaults(0, 0, 0o644, 0o755)
+_HOPELESS = (NoSuchBucket, NotConnected)  # the next file would fare no better
+_HOPELESS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How to move.
+
+    Attributes:
+        recursive: Folders too.
+        overwrite: Replace what is there.
+        moves: Delete each source in a Space once its copy is there.
+        properties: What objects carry that are made of local files.
+    """
+
+    recursive: bool = False
+    overwrite: bool = True
+    moves: bool = False
+    properties: ObjectProperties = field(default_factory=ObjectProperties)
+
+
+class Refused(click.ClickException):
+    """One item can't go where it should."""
+
+
+async def transfer(spaces: Spaces, sources: Sequence[Place], target: Place, orders: Orders, meter: Meter) -> None:
+    """Move all sources to a target; what fails is said and counted by the meter.
+
+    Raises:
+        SpacesError, MountError, OSError: Nothing more can be moved.
+    """
+    mover = _Mover(spaces, orders, meter)
+    send, receive = trio.open_memory_channel[tuple[Item, Place]](FILES_AT_ONCE)
+
+    async def plan() -> None:
+        async with send:
+            for source in sources:
+                walk = items(spaces, source, meter, is_only=len(sources) == 1, recursive=orders.recursive)
+                async with aclosing(walk):
+                    try:
+                        async for item in walk:
+                            meter.plan(item.size)
+                            await send.send((item, target_of(item, target)))
+                    except click.ClickException as error:
+                        meter.fail(error.format_message())
+
+    async def work() -> None:
+        async for item, place in receive:
+            await mover.move(item, place)
+
+    for place in (*sources, target):
+        if isinstance(place, SpacePlace):
+            await spaces.bucket(place)  # here, because clients belong to the task that opens them
+    async with open_team() as team:
+        team.start_soon(plan)
+        for _ in range(FILES_AT_ONCE):
+            team.start_soon(work)
+
+
+def target_of(item: Item, target: Place) -> Place:
+    """Return where an item goes.
+
+    Raises:
+        Refused: It has no name, and the target is none.
+    """
+    is_folder = target.is_folder if isinstance(target, SpacePlace) else target != STANDARD and target.is_dir()
+    if item.may_rename and not is_folder:
+        return target
+    if not item.name:
+        raise Refused(f"{target}: is a folder; give the name that standard input shall have")
+    if isinstance(target, SpacePlace):
+        return target.below(item.name)
+    if target == STANDARD:
+        return target
+    return target.joinpath(*_segments(item))
+
+
+def _segments(item: Item) -> list[str]:
+    """Return an item's path below a local folder, which a key must never lead out of.
+
+    Raises:
+        Refused: There can be no such path.
+    """
+    segments = item.name.removesuffix("/").split("/")
+    if not all(map(is_name, segments)):
+        raise Refused(f"{item.source}: its key can't be a path here")
+    return segments
+
+
+@dataclass(frozen=True, slots=True)
+class _Mover:
+    """Moves one item after the other; any number of tasks may share it."""
+
+    spaces: Spaces
+    orders: Orders
+    meter: Meter
+    buffers: Buffers = field(default_factory=lambda: Buffers(BUFFER_BYTES))
+
+    async def move(self, item: Item, target: Place) -> None:
+        """Move an item.
+
+        Raises:
+            SpacesError, OSError: No other could be moved either.
+        """
+        try:
+            await self._move(item, target)
+        except PreconditionFailed as error:
+            exists = not self.orders.overwrite
+            self.meter.fail(f"{target}: is there already" if exists else f"{item.source}: {error}")
+        except (click.ClickException, SpacesError, OSError) as error:
+            if isinstance(error, _HOPELESS) or (isinstance(error, OSError) and error.errno in _HOPELESS_ERRNOS):
+                raise
+            self.meter.fail(explain(error).message)
+        else:
+            self.meter.finish()
+
+    async def _move(self, item: Item, target: Place) -> None:
+        if isinstance(target, SpacePlace):
+            if isinstance(item.source, SpacePlace):
+                await self._copy(item.source, target, item.size)
+            elif item.source == STANDARD:
+                await self._send_stream(target)
+            else:
+                await self._send(item.source, target)
+        elif isinstance(item.source, SpacePlace):
+            if target == STANDARD:
+                await to_standard_output(await self.spaces.bucket(item.source), item.source.key)
+            else:
+                await self._receive(item, item.source, target)
+        else:
+            raise Refused(f"{item.source}: neither it nor the target is in a Space; use cp(1)")
+
+    async def _send(self, path: Path, target: SpacePlace) -> None:
+        bucket = await self.spaces.bucket(target)
+        given = self.orders.properties
+        metadata = {"mtime": _time_text(os.stat(path).st_mtime_ns)} | dict(given.metadata)
+        properties = replace(given, metadata=metadata, content_type=given.content_type or guess_type(path.name))
+        await bucket.upload_file(
+            target.key,
+            path,
+            properties,
+            overwrite=self.orders.overwrite,
+            buffers=self.buffers,
+            on_bytes=self.meter.move,
+        )
+
+    async def _send_stream(self, target: SpacePlace) -> None:
+        bucket = await self.spaces.bucket(target)
+        await bucket.upload_stream(
+            target.key,
+            _standard_input(),
+            self.orders.properties,
+            overwrite=self.orders.overwrite,
+            buffers=self.buffers,
+            on_bytes=self.meter.move,
+        )
+
+    async def _receive(self, item: Item, source: SpacePlace, path: Path) -> None:
+        is_marker = source.key.endswith("/")
+        if is_marker and item.size:
+            raise Refused(f"{source}: holds data, but its key is that of a folder")
+        _make_room(path, is_marker=is_marker, has_folder=item.may_rename)
+        if is_marker:
+            return
+        bucket = await self.spaces.bucket(source)
+        info = await bucket.download_file(
+            source.key, path, overwrite=self.orders.overwrite, buffers=self.buffers, on_bytes=self.meter.move
+        )
+        _keep_time(path, info)
+
+    async def _copy(self, source: SpacePlace, target: SpacePlace, size: int) -> None:
+        origin, bucket = await self.spaces.bucket(source), await self.spaces.bucket(target)
+        overwrite = self.orders.overwrite
+        if (await self.spaces.way(source)).endpoint == (await self.spaces.way(target)).endpoint:
+            elsewhere = None if origin.name == bucket.name else origin.name
+            await bucket.copy_object(source.key, target.key, source_bucket=elsewhere, overwrite=overwrite)
+        else:
+            async with origin.stream(source.key) as stream:
+                tags = await origin.get_tags(source.key) if stream.info.tag_count else None
+                carried = replace(stream.info.properties, acl=await origin.get_acl(source.key), tags=tags)
+                await bucket.upload_stream(target.key, stream, carried, overwrite=overwrite, buffers=self.buffers)
+        self.meter.move(size)
+        if self.orders.moves:
+            await origin.delete(source.key)
+
+
+def _make_room(path: Path, *, is_marker: bool, has_folder: bool) -> None:
+    """Make the folder that a marker stands for, or the one that a file goes to; that of a single file must be there.
+
+    Raises:
+        OSError: Something else has the name.
+    """
+    if is_marker or not has_folder:
+        (path if is_marker else path.parent).mkdir(parents=True, exist_ok=True)
+    if not is_marker and path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
+
+
+def _keep_time(path: Path, info: ObjectInfo) -> None:
+    """Give a file the time that the object's metadata tell, or that of the object."""
+    if path.is_file():
+        time_ns = attributes_of(info, _PLAIN).mtime_ns
+        os.utime(path, ns=(time_ns, time_ns))
+
+
+def _time_text(time_ns: int) -> str:
+    """Write a time as s3fs, rclone and our mounts read it: nine digits of fraction, or none."""
+    seconds, fraction = divmod(time_ns, _SECOND_NS)
+    return f"{seconds}.{fraction:09d}" if fraction else str(seconds)
+
+
+async def _standard_input() -> AsyncGenerator[bytes, None]:
+    descriptor = sys.stdin.fileno()  # not through Python's buffer, whose lock an abandoned thread would keep for ever
+    while chunk := await trio.to_thread.run_sync(os.read, descriptor, _READ_BYTES, abandon_on_cancel=True):
+        yield chunk
