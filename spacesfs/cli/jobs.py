@@ -65,7 +65,7 @@ async def transfer(spaces: Spaces, sources: Sequence[Place], target: Place, orde
         SpacesError, MountError, OSError: Nothing more can be moved.
     """
     mover = _Mover(spaces, orders, meter)
-    send, receive = trio.open_memory_channel[tuple[Item, Place]](FILES_AT_ONCE)
+    send, receive = trio.open_memory_channel[Item](FILES_AT_ONCE)
 
     async def plan() -> None:
         async with send:
@@ -75,17 +75,17 @@ async def transfer(spaces: Spaces, sources: Sequence[Place], target: Place, orde
                     try:
                         async for item in walk:
                             meter.plan(item.size)
-                            await send.send((item, target_of(item, target)))
+                            await send.send(item)
                     except click.ClickException as error:
                         meter.fail(error.format_message())
 
     async def work() -> None:
-        async for item, place in receive:
-            await mover.move(item, place)
+        async for item in receive:
+            await mover.move(item, target)
 
-    for place in (*sources, target):
-        if isinstance(place, SpacePlace):
-            await spaces.bucket(place)  # here, because clients belong to the task that opens them
+    places = [place for place in (*sources, target) if isinstance(place, SpacePlace)]
+    for place in sorted(places, key=lambda place: place.endpoint is None):  # a mount tells where its bucket is
+        await spaces.bucket(place)  # here, because clients belong to the task that opens them
     async with open_team() as team:
         team.start_soon(plan)
         for _ in range(FILES_AT_ONCE):
@@ -132,16 +132,17 @@ class _Mover:
     buffers: Buffers = field(default_factory=lambda: Buffers(BUFFER_BYTES))
 
     async def move(self, item: Item, target: Place) -> None:
-        """Move an item.
+        """Move an item to where it goes in a target.
 
         Raises:
             SpacesError, OSError: No other could be moved either.
         """
+        place = target
         try:
-            await self._move(item, target)
+            place = target_of(item, target)
+            await self._move(item, place)
         except PreconditionFailed as error:
-            exists = not self.orders.overwrite
-            self.meter.fail(f"{target}: is there already" if exists else f"{item.source}: {error}")
+            self.meter.fail(str(error) if self.orders.overwrite else f"{place}: is there already")
         except (click.ClickException, SpacesError, OSError) as error:
             if isinstance(error, _HOPELESS) or (isinstance(error, OSError) and error.errno in _HOPELESS_ERRNOS):
                 raise
