@@ -21,8 +21,10 @@ from spacesfs.cli.remote import to_standard_output
 from spacesfs.cli.sources import Item, items
 from spacesfs.cli.spaces import Spaces
 from spacesfs.client.buffers import Buffers
+from spacesfs.client.downloads import copy_to_file
 from spacesfs.client.errors import NoSuchBucket, NotConnected, PreconditionFailed, SpacesError
-from spacesfs.client.models import ObjectInfo, ObjectProperties
+from spacesfs.client.localfile import NewFile
+from spacesfs.client.models import ObjectProperties
 from spacesfs.client.uploads import guess_type
 from spacesfs.tasks import open_team
 from spacesfs.tree.names import is_name
@@ -130,6 +132,7 @@ class _Mover:
     orders: Orders
     meter: Meter
     buffers: Buffers = field(default_factory=lambda: Buffers(BUFFER_BYTES))
+    _folders: set[Path] = field(default_factory=set)
 
     async def move(self, item: Item, target: Place) -> None:
         """Move an item to where it goes in a target.
@@ -195,14 +198,26 @@ class _Mover:
         is_marker = source.key.endswith("/")
         if is_marker and item.size:
             raise Refused(f"{source}: holds data, but its key is that of a folder")
-        _make_room(path, is_marker=is_marker, has_folder=item.may_rename)
+        self._make_room(path, is_marker=is_marker, has_folder=item.may_rename)
         if is_marker:
             return
         bucket = await self.spaces.bucket(source)
-        info = await bucket.download_file(
-            source.key, path, overwrite=self.orders.overwrite, buffers=self.buffers, on_bytes=self.meter.move
-        )
-        _keep_time(path, info)
+        with NewFile(path, overwrite=self.orders.overwrite) as file:
+            reading = bucket.stream(source.key, buffers=self.buffers, size_hint=item.size)
+            info = await copy_to_file(reading, file, self.meter.move)
+            file.set_time(attributes_of(info, _PLAIN).mtime_ns)
+            file.commit()
+
+    def _make_room(self, path: Path, *, is_marker: bool, has_folder: bool) -> None:
+        """Make the folder that a marker stands for, or that a file goes to; that of a single file must be there.
+
+        Raises:
+            OSError: Something else has the name.
+        """
+        folder = path if is_marker else path.parent
+        if (is_marker or not has_folder) and folder not in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
 
     async def _copy(self, source: SpacePlace, target: SpacePlace, size: int) -> None:
         origin, bucket = await self.spaces.bucket(source), await self.spaces.bucket(target)
@@ -218,25 +233,6 @@ class _Mover:
         self.meter.move(size)
         if self.orders.moves:
             await origin.delete(source.key)
-
-
-def _make_room(path: Path, *, is_marker: bool, has_folder: bool) -> None:
-    """Make the folder that a marker stands for, or the one that a file goes to; that of a single file must be there.
-
-    Raises:
-        OSError: Something else has the name.
-    """
-    if is_marker or not has_folder:
-        (path if is_marker else path.parent).mkdir(parents=True, exist_ok=True)
-    if not is_marker and path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
-
-
-def _keep_time(path: Path, info: ObjectInfo) -> None:
-    """Give a file the time that the object's metadata tell, or that of the object."""
-    if path.is_file():
-        time_ns = attributes_of(info, _PLAIN).mtime_ns
-        os.utime(path, ns=(time_ns, time_ns))
 
 
 def _time_text(time_ns: int) -> str:

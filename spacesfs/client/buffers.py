@@ -27,19 +27,29 @@ class Buffers:
         self._spare: list[memoryview] = []
         self._waiting: deque[tuple[int, trio.Event]] = deque()
 
-    @asynccontextmanager
-    async def borrow(self, size: int = PIECE_BYTES) -> AsyncIterator[memoryview]:
-        """Lend a buffer of ``size`` bytes for the time of the block; what is in it is undefined."""
+    async def lend(self, size: int = PIECE_BYTES) -> Loan:
+        """Lend a buffer of ``size`` bytes until the loan is ended, which must happen; what is in it is undefined."""
         charge = size if size <= SMALL_BYTES else max(size, PIECE_BYTES)
         await self._admit(charge)
+        whole = self._spare.pop() if charge == PIECE_BYTES and self._spare else _allocate(charge)
+        return Loan(self, whole, whole[:size])
+
+    @asynccontextmanager
+    async def borrow(self, size: int = PIECE_BYTES) -> AsyncIterator[memoryview]:
+        """Lend a buffer for the time of the block."""
+        loan = await self.lend(size)
         try:
-            whole = self._spare.pop() if charge == PIECE_BYTES and self._spare else _allocate(charge)
-            yield whole[:size]
-            if charge == PIECE_BYTES:
-                self._spare.append(whole)
+            yield loan.view
         finally:
-            self._lent_bytes -= charge
-            self._wake()
+            loan.end()
+
+    def take_back(self, whole: memoryview) -> None:
+        """End a loan; `Loan.end` calls this."""
+        charge = len(whole)
+        if charge == PIECE_BYTES:
+            self._spare.append(whole)
+        self._lent_bytes -= charge
+        self._wake()
 
     async def _admit(self, charge: int) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -66,6 +76,27 @@ class Buffers:
 
     def _fits(self, charge: int) -> bool:
         return self._lent_bytes == 0 or self._lent_bytes + charge <= self.total_bytes
+
+
+class Loan:
+    """A buffer that was lent.
+
+    Attributes:
+        view: The buffer; not to be used once the loan has ended.
+    """
+
+    __slots__ = ("_buffers", "_whole", "view")
+
+    def __init__(self, buffers: Buffers, whole: memoryview, view: memoryview) -> None:
+        self._buffers: Buffers | None = buffers
+        self._whole = whole
+        self.view = view
+
+    def end(self) -> None:
+        """Give the buffer back; once."""
+        if self._buffers is not None:
+            self._buffers.take_back(self._whole)
+            self._buffers = None
 
 
 def _allocate(size: int) -> memoryview:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from spacesfs.client.buffers import PIECE_BYTES, Buffers
+from spacesfs.client.buffers import PIECE_BYTES, Buffers, Loan
 from spacesfs.client.encryption import CustomerKey
 from spacesfs.client.errors import IntegrityError, InvalidRange, SpacesError
 from spacesfs.client.localfile import NewFile, local_target, on_disk
@@ -46,6 +46,7 @@ class DownloadCalls(ObjectCalls):
         version_id: str | None = None,
         customer_key: CustomerKey | None = None,
         buffers: Buffers | None = None,
+        size_hint: int = PIECE_BYTES,
     ) -> AsyncIterator[ObjectStream]:
         """Open the bytes ``[start, end)`` of an object for reading in order; errors come out of the block.
 
@@ -57,6 +58,7 @@ class DownloadCalls(ObjectCalls):
             customer_key: The key that the object is encrypted under.
             buffers: Memory to use; by default 64 MiB of its own. Never share it with where the bytes go on to: each
                 side would wait for what the other holds.
+            size_hint: How many bytes there will be, if a listing has told; saves memory, and may be wrong.
 
         Raises:
             ValueError: There is no such range.
@@ -68,18 +70,27 @@ class DownloadCalls(ObjectCalls):
         if start < 0 or (end is not None and end <= start):
             raise ValueError(f"there are no bytes from {start} to {end}")
         read = partial(self.get_range, key, version_id=version_id, customer_key=customer_key)
-        async with open_team() as team:
-            source = _Pieces(read, buffers or Buffers(), team)
+        room = buffers or Buffers()
+        first = await room.lend(min(PIECE_BYTES, max(size_hint, 1) if end is None else end - start))
+        try:
             try:
-                info = await source.first(start, PIECE_BYTES if end is None else min(PIECE_BYTES, end - start))
+                info = await read(start, first.view)
             except InvalidRange:
                 info = await self.head(key, version_id=version_id, customer_key=customer_key)
                 if start or info.size:
                     raise
             end = info.size if end is None else min(end, info.size)
-            team.start_soon(source.feed, start + PIECE_BYTES, end, info.etag)
-            yield ObjectStream(info, source, end - start)
-            team.cancel_scope.cancel()
+            after = start + len(first.view)
+            if after >= end:
+                yield ObjectStream(info, end - start, first)
+                return
+            async with open_team() as team:
+                rest = _Pieces(read, room, team)
+                team.start_soon(rest.feed, after, end, info.etag)
+                yield ObjectStream(info, end - start, first, rest)
+                team.cancel_scope.cancel()
+        finally:
+            first.end()
 
     async def get(
         self, key: str, *, version_id: str | None = None, customer_key: CustomerKey | None = None
@@ -124,14 +135,27 @@ class DownloadCalls(ObjectCalls):
             OSError: It can't be written.
             ValueError, InvalidRange, PreconditionFailed, IntegrityError, NoSuchKey, AccessDenied: As `stream`.
         """
+        reading = self.stream(key, start, end, version_id=version_id, customer_key=customer_key, buffers=buffers)
         with NewFile(local_target(path, key), overwrite=overwrite) as file:
-            reading = partial(self.stream, version_id=version_id, customer_key=customer_key, buffers=buffers)
-            async with reading(key, start, end) as stream:
-                async for piece in stream:
-                    await on_disk(file.write, piece, size=len(piece))
-                    on_bytes(len(piece))
+            info = await copy_to_file(reading, file, on_bytes)
             await on_disk(file.commit)
-        return stream.info
+        return info
+
+
+async def copy_to_file(
+    reading: AbstractAsyncContextManager[ObjectStream], file: NewFile, on_bytes: Progress = no_progress
+) -> ObjectInfo:
+    """Write what `DownloadCalls.stream` opens to a file, which is then still to be committed.
+
+    Raises:
+        SpacesError: As the stream.
+        OSError: The disk is full.
+    """
+    async with reading as stream:
+        async for piece in stream:
+            await on_disk(file.write, piece, size=len(piece))
+            on_bytes(len(piece))
+    return stream.info
 
 
 class ObjectStream:
@@ -142,10 +166,11 @@ class ObjectStream:
         size: How many bytes the stream has in all.
     """
 
-    def __init__(self, info: ObjectInfo, pieces: _Pieces, size: int) -> None:
+    def __init__(self, info: ObjectInfo, size: int, first: Loan, rest: _Pieces | None = None) -> None:
         self.info = info
         self.size = size
-        self._pieces = pieces
+        self._first = first
+        self._rest = rest
         self._left = size
         self._md5 = hashlib.md5(usedforsecurity=False) if info.md5 and size == info.size else None
 
@@ -154,14 +179,25 @@ class ObjectStream:
 
     async def __anext__(self) -> memoryview:
         if not self._left:
-            self._pieces.release()
+            self._release()
             self._verify()
             raise StopAsyncIteration
-        piece = await self._pieces.next()
+        if self._left == self.size:
+            piece = self._first.view[: self.size]
+        else:
+            self._release()
+            assert self._rest is not None, "there is more than the first piece"
+            piece = await self._rest.next()
         if self._md5 is not None:
             await on_disk(self._md5.update, piece, size=len(piece))
         self._left -= len(piece)
         return piece
+
+    def _release(self) -> None:
+        """Let the buffer of the last piece go."""
+        self._first.end()
+        if self._rest is not None:
+            self._rest.release()
 
     def _verify(self) -> None:
         if self._md5 is not None and self._md5.hexdigest() != self.info.md5:
@@ -177,14 +213,13 @@ class _Piece:
 
     Attributes:
         is_admitted: It has a buffer.
-        is_over: ``view`` and ``info`` are there, or ``error``.
+        is_over: ``view`` is there, or ``error``.
         is_released: The reader has done with it.
     """
 
     start: int
     length: int
     view: memoryview = field(default_factory=lambda: memoryview(b""))
-    info: ObjectInfo | None = None
     error: SpacesError | None = None
     is_admitted: trio.Event = field(default_factory=trio.Event)
     is_over: trio.Event = field(default_factory=trio.Event)
@@ -202,34 +237,18 @@ class _Pieces:
         self._has_more = trio.Event()
         self._given: _Piece | None = None
 
-    async def first(self, start: int, length: int) -> ObjectInfo:
-        """Fetch the first piece, whose reply also tells what the object is.
-
-        Raises:
-            SpacesError: It can't be had.
-        """
-        piece = self._begin(start, length, None)
-        await piece.is_over.wait()
-        if piece.error is not None:
-            self._coming.clear()
-            piece.is_released.set()
-            raise piece.error
-        assert piece.info is not None
-        return piece.info
-
     async def feed(self, start: int, end: int, etag: str) -> None:
-        """Fetch the rest, each piece as soon as there is a buffer for it."""
+        """Fetch pieces, each as soon as there is a buffer for it."""
         for at in range(start, end, PIECE_BYTES):
             piece = self._begin(at, min(PIECE_BYTES, end - at), etag)
             await piece.is_admitted.wait()
 
     async def next(self) -> memoryview:
-        """Return the next piece, and release the one before it.
+        """Return the next piece; the one before it must be released.
 
         Raises:
             SpacesError: It can't be had.
         """
-        self.release()
         while not self._coming:
             await self._has_more.wait()
         self._given = piece = self._coming.popleft()
@@ -244,7 +263,7 @@ class _Pieces:
             self._given.is_released.set()
             self._given = None
 
-    def _begin(self, start: int, length: int, etag: str | None) -> _Piece:
+    def _begin(self, start: int, length: int, etag: str) -> _Piece:
         piece = _Piece(start, length)
         self._coming.append(piece)
         self._has_more.set()
@@ -252,14 +271,14 @@ class _Pieces:
         self._team.start_soon(self._fetch, piece, etag)
         return piece
 
-    async def _fetch(self, piece: _Piece, etag: str | None) -> None:
+    async def _fetch(self, piece: _Piece, etag: str) -> None:
         async with self._buffers.borrow(piece.length) as buffer:
             piece.is_admitted.set()
             try:
-                piece.info = await self._read(piece.start, buffer, if_match=etag)
+                await self._read(piece.start, buffer, if_match=etag)
             except SpacesError as error:
                 piece.error = error
             else:
-                piece.view = buffer[: max(piece.info.size - piece.start, 0)]
+                piece.view = buffer
             piece.is_over.set()
             await piece.is_released.wait()

@@ -68,6 +68,7 @@ def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> Object
     Raises:
         Malformed: There is no ETag, or no Last-Modified.
     """
+    headers = dict(headers.items())  # httpx looks at all of them for each that is asked for
     return ObjectInfo(
         key=key,
         size=size,

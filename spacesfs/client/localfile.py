@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +17,8 @@ import trio
 from spacesfs.client.hashing import INLINE_BYTES
 
 T = TypeVar("T")
+
+_numbers = itertools.count()
 
 
 class NewFile:
@@ -34,18 +36,18 @@ class NewFile:
             IsADirectoryError: A directory has the name.
             OSError: It can't be made.
         """
-        self.path = Path(os.path.realpath(path))  # through a link, as cp does
-        before = _status(self.path)
+        before = _status(path)
+        self.path = path if before is None else Path(os.path.realpath(path))  # through a link, as cp does
         if before is not None and not overwrite:
             raise FileExistsError(errno.EEXIST, "is there already", str(path))
         if before is not None and stat.S_ISDIR(before.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
         self._overwrite = overwrite
-        self._temporary: Path | None = None
+        self._temporary: str | None = None
         if before is not None and not stat.S_ISREG(before.st_mode):
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
             return
-        temporary = self.path.with_name(f".spacesfs-{secrets.token_hex(6)}.part")
+        temporary = os.path.join(os.path.dirname(self.path), f".spacesfs-{os.getpid()}-{next(_numbers)}.part")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with _named(path):
             self._descriptor = os.open(temporary, flags, 0o666)
@@ -74,6 +76,17 @@ class NewFile:
         with _named(self.path):
             while data:
                 data = data[os.write(self._descriptor, data) :]
+
+    def set_time(self, time_ns: int) -> None:
+        """Give the file a time of last change, after the last write; a device keeps its own.
+
+        Raises:
+            OSError: The file system has no such time.
+        """
+        if self._temporary is None:
+            return
+        with _named(self.path):
+            os.utime(self._descriptor, ns=(time_ns, time_ns))
 
     def commit(self) -> None:
         """Give the file its name.
@@ -122,7 +135,7 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _link(temporary: Path, path: Path) -> None:
+def _link(temporary: str, path: Path) -> None:
     """Give a second name, which fails where it is taken; on file systems without hard links check and rename."""
     try:
         os.link(temporary, path)
