@@ -1,4 +1,4 @@
-"""The Spaces client: typed, retried and verified calls to one S3 endpoint. Knows nothing of files or of FUSE.
+"""The Spaces client: typed, retried and verified calls to one S3 endpoint. Knows nothing of mounts.
 
 Read `client.py` first: `SpacesClient` opens the connection and hands out `Bucket`, whose calls live in `listing.py`,
 `versions.py`, `objects.py`, `multipart.py`, `access.py` and `buckets.py`. Each builds a `Call`; `transport.py` signs,
