@@ -156,7 +156,7 @@ class _Mover:
     async def _move(self, item: Item, target: Place) -> None:
         if isinstance(target, SpacePlace):
             if isinstance(item.source, SpacePlace):
-                await self._copy(item.source, target, item.size)
+                await self._copy(item, item.source, target)
             elif item.source == STANDARD:
                 await self._send_stream(target)
             else:
@@ -219,7 +219,7 @@ class _Mover:
             folder.mkdir(parents=True, exist_ok=True)
             self._folders.add(folder)
 
-    async def _copy(self, source: SpacePlace, target: SpacePlace, size: int) -> None:
+    async def _copy(self, item: Item, source: SpacePlace, target: SpacePlace) -> None:
         origin, bucket = await self.spaces.bucket(source), await self.spaces.bucket(target)
         overwrite = self.orders.overwrite
         if (await self.spaces.way(source)).endpoint == (await self.spaces.way(target)).endpoint:
@@ -230,8 +230,11 @@ class _Mover:
                 tags = await origin.get_tags(source.key) if stream.info.tag_count else None
                 carried = replace(stream.info.properties, acl=await origin.get_acl(source.key), tags=tags)
                 await bucket.upload_stream(target.key, stream, carried, overwrite=overwrite, buffers=self.buffers)
-        self.meter.move(size)
+        self.meter.move(item.size)
         if self.orders.moves:
+            # No server looks at conditions on a delete, so we look just before.
+            if (await origin.head(source.key)).etag != item.etag:
+                raise Refused(f"{source}: was replaced meanwhile; it stays, and an older version is at {target}")
             await origin.delete(source.key)
 
 

@@ -32,12 +32,14 @@ class Item:
         size: In bytes; 0 where nobody knows.
         name: Where it goes below a target folder, as a path with ``/``; "" for standard input.
         may_rename: It is all there is to move, so the target may be its new name instead of a folder.
+        etag: The version that was found of an object, else "".
     """
 
     source: Place
     size: int
     name: str
     may_rename: bool
+    etag: str = ""
 
 
 async def items(
@@ -75,14 +77,15 @@ async def _of_space(spaces: Spaces, place: SpacePlace, *, is_only: bool, recursi
     is_alone = is_only and matching[0].key.rstrip("/") == place.key.rstrip("/")  # else a glob has matched
     for found in matching:
         if found.entry is not None:
-            yield Item(place.at(found.key), found.entry.size, found.name, may_rename=is_alone)
+            yield Item(place.at(found.key), found.entry.size, found.name, is_alone, found.entry.etag)
             continue
         _check_wanted(str(place.at(found.key)), recursive=recursive)
         start = _start_of_names(found, is_alone=is_alone)
         async with aclosing(objects_below(bucket, found.key)) as entries:
             async for entry in entries:
                 if entry.key != found.key:  # the folder's own marker
-                    yield Item(place.at(entry.key), entry.size, entry.key[start:], may_rename=False)
+                    name = entry.key[start:]
+                    yield Item(place.at(entry.key), entry.size, name, may_rename=False, etag=entry.etag)
 
 
 async def _of_disk(path: Path, meter: Meter, *, is_only: bool, recursive: bool) -> AsyncGenerator[Item, None]:

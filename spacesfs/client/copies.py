@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spacesfs.client.errors import PreconditionFailed
+from spacesfs.client.errors import InvalidRequest, PreconditionFailed
 from spacesfs.client.models import Acl, ObjectInfo, ObjectVersion, Part
 from spacesfs.client.multipart import MultipartCalls
 from spacesfs.client.objects import ObjectCalls
@@ -39,6 +39,8 @@ class CopyCalls(ObjectCalls, MultipartCalls):
             InvalidRequest: Source and target are one.
             AccessDenied, QuotaExceeded
         """
+        if (source_bucket or self.name, source_key) == (self.name, target_key):
+            raise InvalidRequest(f"{source_key!r} can't be copied onto itself", key=source_key)
         source = ObjectCalls(self._transport, source_bucket or self.name)
         info = await source.head(source_key)
         acl = await source.get_acl(source_key)

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from types_boto3_s3 import S3Client
 
 from spacesfs.client.buffers import PIECE_BYTES
+from spacesfs.client.client import Bucket
+from spacesfs.client.models import ObjectVersion
 from tests.cli.conftest import Cli
 from tests.conftest import remove_bucket
 from tests.mount.gate import Gate
@@ -184,7 +188,8 @@ def test_what_can_not_be_moved(cli: Cli, s3: S3Client, bucket_name: str, tree: P
         ("put", tree / "missing", f"{bucket_name}:"): "No such file or directory",
         ("put", tree, f"{bucket_name}:"): "is a folder; add -r",
         ("cp", tree / "a.txt", tmp_path / "b"): "neither it nor the target is in a Space",
-        ("cp", f"{bucket_name}:k", f"{bucket_name}:k"): "InvalidRequest",
+        ("cp", f"{bucket_name}:k", f"{bucket_name}:k"): "onto itself",
+        ("mv", f"{bucket_name}:k", f"{bucket_name}:k"): "onto itself",
         ("put", tree / "a.txt", "no-such-bucket:"): "NoSuchBucket",
         ("put", tree / "a.txt", f"{bucket_name}:{'k' * 1025}"): "1,024",
     }
@@ -201,6 +206,37 @@ def test_what_can_not_be_moved(cli: Cli, s3: S3Client, bucket_name: str, tree: P
     for command, words in wrong.items():
         assert words in cli(*command, status=2).complaint
     assert stored(s3, bucket_name) == {"k": b"x"}
+
+
+def test_what_is_replaced_while_it_moves_stays(
+    cli: Cli, s3: S3Client, bucket_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put_object(Bucket=bucket_name, Key="k", Body=b"old")
+    copy_object = Bucket.copy_object
+
+    async def copy_and_replace(self: Bucket, *arguments: Any, **named: Any) -> ObjectVersion:
+        copied = await copy_object(self, *arguments, **named)
+        await self.put("k", b"theirs")
+        return copied
+
+    monkeypatch.setattr(Bucket, "copy_object", copy_and_replace)
+    assert "was replaced meanwhile" in cli("mv", f"{bucket_name}:k", f"{bucket_name}:l", status=1).complaint
+    assert stored(s3, bucket_name) == {"k": b"theirs", "l": b"old"}
+
+
+def test_a_terminal_shows_a_bar(s3: S3Client, bucket_name: str, tree: Path, settings: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "spacesfs", "put", "-r", str(tree), f"{bucket_name}:"]
+    with subprocess.Popen(command, stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "80"}) as process:
+        os.close(theirs)
+        shown = bytearray()
+        with suppress(OSError):  # the terminal is gone: how Linux says that nobody holds its other end any more
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0
+    assert f"of {len(FILES)} files".encode() in shown
+    assert stored(s3, bucket_name) == FILES
 
 
 def test_one_failure_is_not_the_end_of_the_others(cli: Cli, s3: S3Client, bucket_name: str, tree: Path) -> None:
