@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
+import stat
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -21,11 +21,11 @@ from spacesfs.cli.remote import to_standard_output
 from spacesfs.cli.sources import Item, items
 from spacesfs.cli.spaces import Spaces
 from spacesfs.client.buffers import Buffers
+from spacesfs.client.client import Bucket
 from spacesfs.client.downloads import copy_to_file
 from spacesfs.client.errors import NoSuchBucket, NotConnected, PreconditionFailed, SpacesError
 from spacesfs.client.localfile import NewFile
 from spacesfs.client.models import ObjectProperties
-from spacesfs.client.uploads import guess_type
 from spacesfs.tasks import open_team
 from spacesfs.tree.names import is_name
 
@@ -36,7 +36,8 @@ _SECOND_NS = 10**9
 _READ_BYTES = 1 << 20
 _PLAIN = AttributeDefaults(0, 0, 0o644, 0o755)
 _HOPELESS = (NoSuchBucket, NotConnected)  # the next file would fare no better
-_HOPELESS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_HOPELESS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE}
+_RELAYS = 4  # copies that pass through this machine, at once; each has memory of its own at both ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class _Mover:
     orders: Orders
     meter: Meter
     buffers: Buffers = field(default_factory=lambda: Buffers(BUFFER_BYTES))
+    relays: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_RELAYS))
     _folders: set[Path] = field(default_factory=set)
 
     async def move(self, item: Item, target: Place) -> None:
@@ -157,8 +159,6 @@ class _Mover:
         if isinstance(target, SpacePlace):
             if isinstance(item.source, SpacePlace):
                 await self._copy(item, item.source, target)
-            elif item.source == STANDARD:
-                await self._send_stream(target)
             else:
                 await self._send(item.source, target)
         elif isinstance(item.source, SpacePlace):
@@ -172,27 +172,22 @@ class _Mover:
     async def _send(self, path: Path, target: SpacePlace) -> None:
         bucket = await self.spaces.bucket(target)
         given = self.orders.properties
-        metadata = {"mtime": _time_text(os.stat(path).st_mtime_ns)} | dict(given.metadata)
-        properties = replace(given, metadata=metadata, content_type=given.content_type or guess_type(path.name))
-        await bucket.upload_file(
-            target.key,
-            path,
-            properties,
-            overwrite=self.orders.overwrite,
-            buffers=self.buffers,
-            on_bytes=self.meter.move,
-        )
-
-    async def _send_stream(self, target: SpacePlace) -> None:
-        bucket = await self.spaces.bucket(target)
-        await bucket.upload_stream(
-            target.key,
-            _standard_input(),
-            self.orders.properties,
-            overwrite=self.orders.overwrite,
-            buffers=self.buffers,
-            on_bytes=self.meter.move,
-        )
+        overwrite, buffers, on_bytes = self.orders.overwrite, self.buffers, self.meter.move
+        status = None if path == STANDARD else os.stat(path)
+        if status is not None and stat.S_ISREG(status.st_mode):
+            metadata = {"mtime": _time_text(status.st_mtime_ns)} | dict(given.metadata)
+            await bucket.upload_file(
+                target.key,
+                path,
+                replace(given, metadata=metadata),
+                overwrite=overwrite,
+                buffers=buffers,
+                on_bytes=on_bytes,
+            )
+        else:
+            await bucket.upload_stream(
+                target.key, _read(path), given, overwrite=overwrite, buffers=buffers, on_bytes=on_bytes
+            )
 
     async def _receive(self, item: Item, source: SpacePlace, path: Path) -> None:
         is_marker = source.key.endswith("/")
@@ -226,16 +221,22 @@ class _Mover:
             elsewhere = None if origin.name == bucket.name else origin.name
             await bucket.copy_object(source.key, target.key, source_bucket=elsewhere, overwrite=overwrite)
         else:
-            async with origin.stream(source.key) as stream:
-                tags = await origin.get_tags(source.key) if stream.info.tag_count else None
-                carried = replace(stream.info.properties, acl=await origin.get_acl(source.key), tags=tags)
-                await bucket.upload_stream(target.key, stream, carried, overwrite=overwrite, buffers=self.buffers)
+            async with self.relays:
+                await self._relay(origin, source.key, bucket, target.key)
         self.meter.move(item.size)
         if self.orders.moves:
             # No server looks at conditions on a delete, so we look just before.
             if (await origin.head(source.key)).etag != item.etag:
                 raise Refused(f"{source}: was replaced meanwhile; it stays, and an older version is at {target}")
             await origin.delete(source.key)
+
+    async def _relay(self, origin: Bucket, source_key: str, bucket: Bucket, target_key: str) -> None:
+        """Copy an object by way of this machine, with all that it carries."""
+        outgoing, incoming = (Buffers(BUFFER_BYTES // _RELAYS // 2) for _ in range(2))
+        async with origin.stream(source_key, buffers=outgoing) as stream:
+            tags = await origin.get_tags(source_key) if stream.info.tag_count else None
+            carried = replace(stream.info.properties, acl=await origin.get_acl(source_key), tags=tags)
+            await bucket.upload_stream(target_key, stream, carried, overwrite=self.orders.overwrite, buffers=incoming)
 
 
 def _time_text(time_ns: int) -> str:
@@ -244,7 +245,15 @@ def _time_text(time_ns: int) -> str:
     return f"{seconds}.{fraction:09d}" if fraction else str(seconds)
 
 
-async def _standard_input() -> AsyncGenerator[bytes, None]:
-    descriptor = sys.stdin.fileno()  # not through Python's buffer, whose lock an abandoned thread would keep for ever
-    while chunk := await trio.to_thread.run_sync(os.read, descriptor, _READ_BYTES, abandon_on_cancel=True):
-        yield chunk
+async def _read(path: Path) -> AsyncGenerator[bytes, None]:
+    """Read standard input, or a pipe or a device, which may each let us wait for ever."""
+    if path == STANDARD:  # not through Python's buffer, whose lock an abandoned thread would keep
+        descriptor = 0
+    else:
+        descriptor = await trio.to_thread.run_sync(os.open, path, os.O_RDONLY | os.O_CLOEXEC, abandon_on_cancel=True)
+    try:
+        while chunk := await trio.to_thread.run_sync(os.read, descriptor, _READ_BYTES, abandon_on_cancel=True):
+            yield chunk
+    finally:
+        if descriptor:
+            os.close(descriptor)

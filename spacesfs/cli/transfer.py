@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -92,7 +93,7 @@ def get(
     """
     named = [space_place(text) for text in sources]
     orders = Orders(recursive=recursive, overwrite=not no_overwrite)
-    _transfer(named, _local(target), orders, flags, as_json=as_json)
+    _transfer(named, _local_target(target), orders, flags, as_json=as_json)
 
 
 @click.command()
@@ -161,6 +162,14 @@ def _local(text: str) -> Place:
     place = parse_place(text)
     if isinstance(place, SpacePlace) and place.mounted is None:
         raise click.BadParameter(f'"{text}" is in a Space; write ./{text} for a file, or use cp')
+    return place
+
+
+def _local_target(text: str) -> Place:
+    """As `_local`; a folder that is named as one is made."""
+    place = _local(text)
+    if isinstance(place, Path) and text.endswith("/"):
+        place.mkdir(parents=True, exist_ok=True)
     return place
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
+import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +17,6 @@ import trio
 from spacesfs.client.hashing import INLINE_BYTES
 
 T = TypeVar("T")
-
-_numbers = itertools.count()
 
 
 class NewFile:
@@ -47,7 +45,7 @@ class NewFile:
         if before is not None and not stat.S_ISREG(before.st_mode):
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
             return
-        temporary = os.path.join(os.path.dirname(self.path), f".spacesfs-{os.getpid()}-{next(_numbers)}.part")
+        temporary = os.path.join(os.path.dirname(self.path), f".spacesfs-{secrets.token_hex(6)}.part")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with _named(path):
             self._descriptor = os.open(temporary, flags, 0o666)

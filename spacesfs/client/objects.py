@@ -102,25 +102,25 @@ class ObjectCalls(AccessCalls):
         headers = {"range": f"bytes={start}-{start + len(view) - 1}"} | key_headers(customer_key)
         if if_match is not None:
             headers["if-match"] = if_match
-        query = version_query(version_id)
-        call = Call(
-            "GetObject",
-            "read",
-            "GET",
-            self.name,
-            check_key(key),
-            query=query,
-            headers=headers,
-            expected_bytes=len(view),
-        )
 
         def into(head: Reply) -> memoryview:
             if if_match is not None and etag_from_headers(head.headers) != if_match:
                 raise call.error(PreconditionFailed, "the server sent another version than asked for")
             return view[: body_bytes(head, start, len(view))]
 
+        call = Call(
+            "GetObject",
+            "read",
+            "GET",
+            self.name,
+            check_key(key),
+            query=version_query(version_id),
+            headers=headers,
+            into=into,
+            expected_bytes=len(view),
+        )
         try:
-            return await self._transport.send(replaced(call, into=into), lambda reply: ranged_info(key, reply))
+            return await self._transport.send(call, lambda reply: ranged_info(key, reply))
         except InvalidRequest as error:
             raise encrypted_or(call, error) from None
 

@@ -6,9 +6,11 @@ aborted. `abort_uploads` removes what others left behind.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import mimetypes
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
@@ -35,11 +37,8 @@ DAY_SECONDS = 86_400.0
 
 _SECOND_NS = 1_000_000_000
 # Of a stream whose end nobody knows: parts grow, so that 10,000 of them reach 2.8 TB and short streams need no memory.
-_GROWTH = (
-    (1000, PIECE_BYTES),
-    (4000, 8 * PIECE_BYTES),
-    (5001, 64 * PIECE_BYTES),
-)  # one over, to see that there is more
+# The last count is one over, to see whether there is more.
+_GROWTH = ((1000, PIECE_BYTES), (4000, 8 * PIECE_BYTES), (5001, 64 * PIECE_BYTES))
 
 
 def guess_type(name: str) -> str | None:
@@ -66,10 +65,10 @@ class UploadCalls(ObjectCalls, MultipartCalls):
 
         Args:
             key: The object's name.
-            path: A file that has a length; `upload_stream` takes pipes.
+            path: A regular file; `upload_stream` takes pipes and devices.
             properties: What the object carries; without a content type the one that the file's name stands for.
-            overwrite: Replace an object that is there. If not, up to 8 MiB the server checks where it honours
-                conditions; beyond, we look before the first and after the last byte.
+            overwrite: Replace an object that is there. If not, we look before the first byte is sent, and then the
+                server does in one step where it honours conditions (up to 8 MiB), or we once more after the last byte.
             customer_key: Encrypt the object under this key.
             buffers: Memory to use; by default 64 MiB of its own.
             on_bytes: Is told of the progress.
@@ -149,6 +148,8 @@ class UploadCalls(ObjectCalls, MultipartCalls):
         return sorted(aborted, key=lambda upload: (upload.key, upload.initiated_ns))
 
     async def _put_whole(self, job: _Job, body: memoryview) -> ObjectVersion:
+        if job.is_new:
+            await self.check_absent(job.key)
         etag = await self.put(job.key, body, job.properties, if_none_match=job.is_new, customer_key=job.customer_key)
         job.on_bytes(len(body))
         return ObjectVersion(job.key, etag, len(body))
@@ -222,8 +223,11 @@ class _LocalSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not let us wait
         self._status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(self._status.st_mode):
+            os.close(self._descriptor)
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
         self._read_bytes = 0
         self.size = self._status.st_size
 

@@ -52,6 +52,14 @@ def settings(rgw: RadosGateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 @pytest.fixture
+def stranger(settings: Path, rgw: RadosGateway, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the commands come from another account; its secret."""
+    monkeypatch.setenv("SPACES_ACCESS_KEY_ID", rgw.other_access_key)
+    monkeypatch.setenv("SPACES_SECRET_ACCESS_KEY", rgw.other_secret_key)
+    return rgw.other_secret_key
+
+
+@pytest.fixture
 def cli(settings: Path, capfd: pytest.CaptureFixture[str]) -> Cli:
     """Run a command; each word of its line is an argument. Fails unless it ends with ``status``."""
 

@@ -39,9 +39,7 @@ def test_a_bucket_needs_a_name_and_a_place(cli: Cli, monkeypatch: pytest.MonkeyP
     assert "--region or --endpoint" in cli("buckets", "create", "some-bucket", status=2).complaint
 
 
-def test_somebody_elses_bucket(cli: Cli, bucket_name: str, rgw: RadosGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPACES_ACCESS_KEY_ID", rgw.other_access_key)
-    monkeypatch.setenv("SPACES_SECRET_ACCESS_KEY", rgw.other_secret_key)
+def test_somebody_elses_bucket(cli: Cli, bucket_name: str, stranger: str) -> None:
     assert "BucketAlreadyExists" in cli("buckets", "create", bucket_name, status=1).complaint
     assert bucket_name not in cli("buckets", "list").out
 

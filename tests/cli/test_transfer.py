@@ -75,6 +75,8 @@ def test_single_files(cli: Cli, s3: S3Client, bucket_name: str, tree: Path, tmp_
     assert stored(s3, bucket_name) == dict.fromkeys(("a.txt", "dir/a.txt", "dir/other"), b"a")
     cli("get", f"{bucket_name}:dir/other", tmp_path)
     cli("get", f"{bucket_name}:dir/other", tmp_path / "named")
+    cli("get", f"{bucket_name}:dir/other", f"{tmp_path}/new/")
+    assert (tmp_path / "new" / "other").is_file()
     assert (tmp_path / "other").read_bytes() == (tmp_path / "named").read_bytes() == b"a"
 
 
@@ -150,10 +152,19 @@ def test_standard_streams(s3: S3Client, bucket_name: str, settings: Path, cli: C
         subprocess.run([*command, "get", f"{bucket_name}:dir/k", "-"], capture_output=True, check=True).stdout == data
     )
     assert "is a folder" in cli("put", "-", f"{bucket_name}:dir/", status=1).complaint
-    with subprocess.Popen([*command, "cat", f"{bucket_name}:dir/k"], stdout=-1, stderr=-1) as process:
+    script = f"{sys.executable} -m spacesfs put <(printf abc) {bucket_name}:piped"
+    subprocess.run(["bash", "-c", script], check=True)
+    assert cli("cat", f"{bucket_name}:piped").out == "abc"
+    for words in (["cat", f"{bucket_name}:dir/k"], ["get", f"{bucket_name}:dir/k", "-"]):
+        stopped_reading([*command, *words], data[:3])
+
+
+def stopped_reading(command: list[str], expected: bytes) -> None:
+    """Read the beginning of what a command prints and no more; it ends without a word, as by SIGPIPE."""
+    with subprocess.Popen(command, stdout=-1, stderr=-1) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.read(3) == data[:3]
+        assert process.stdout.read(3) == expected
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
@@ -237,6 +248,24 @@ def test_a_terminal_shows_a_bar(s3: S3Client, bucket_name: str, tree: Path, sett
     assert process.returncode == 0
     assert f"of {len(FILES)} files".encode() in shown
     assert stored(s3, bucket_name) == FILES
+
+
+def test_no_rights(cli: Cli, s3: S3Client, bucket_name: str, tree: Path, stranger: str) -> None:
+    s3.put_object(Bucket=bucket_name, Key="k", Body=b"x")
+    s3.put_bucket_acl(Bucket=bucket_name, ACL="public-read")  # who may list may not read
+    for command in (
+        ("put", tree / "a.txt", f"{bucket_name}:"),
+        ("put", tree / "big", f"{bucket_name}:"),
+        ("get", f"{bucket_name}:k", tree / "new"),
+        ("cp", f"{bucket_name}:k", f"{bucket_name}:l"),
+        ("mv", f"{bucket_name}:k", f"{bucket_name}:l"),
+        ("rm", f"{bucket_name}:k"),
+    ):
+        done = cli(*command, status=1)
+        assert "AccessDenied" in done.err
+        assert stranger not in done.err
+    assert not (tree / "new").exists()
+    assert stored(s3, bucket_name) == {"k": b"x"}
 
 
 def test_one_failure_is_not_the_end_of_the_others(cli: Cli, s3: S3Client, bucket_name: str, tree: Path) -> None:

@@ -79,6 +79,15 @@ async def test_existing_targets(bucket: Bucket, tmp_path: Path, size: int) -> No
     assert (await bucket.head("new")).size == size
 
 
+async def test_existing_targets_where_conditions_do_not_count(bucket: Bucket, tmp_path: Path) -> None:
+    await bucket.set_versioning(is_enabled=True)
+    await bucket.put("k", b"theirs")
+    (tmp_path / "f").write_bytes(b"ours")
+    with pytest.raises(PreconditionFailed):
+        await bucket.upload_file("k", tmp_path / "f", overwrite=False)
+    assert (await bucket.get("k"))[1] == b"theirs"
+
+
 async def test_a_target_that_appears_meanwhile(bucket: Bucket) -> None:
     async def stream() -> AsyncIterator[bytes]:
         yield content(2 * PIECE_BYTES)
@@ -165,8 +174,10 @@ async def test_what_can_not_be_sent(bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x")
     with pytest.raises(InvalidRequest):
         await bucket.upload_file("k", tmp_path / "f", ObjectProperties(metadata={"A": "b"}))
-    with pytest.raises(OSError, match=str(tmp_path)):
-        await bucket.upload_file("k", tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            await bucket.upload_file("k", path)
 
 
 async def test_old_uploads_are_aborted_and_live_ones_not(bucket: Bucket) -> None:
