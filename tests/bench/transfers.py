@@ -152,10 +152,11 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000, help="how many small files (default: %(default)s)")
     parser.add_argument("--mib", type=int, default=2048, help="size of the large file (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each (default: %(default)s)")
+    parser.add_argument("--latency-ms", type=int, default=0, help="distance of the server (default: %(default)s)")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="spacesfs-bench-"))
     try:
-        with RadosGateway() as rgw, Edge(rgw.endpoint) as edge:
+        with RadosGateway() as rgw, Edge(rgw.endpoint, latency_ms=options.latency_ms) as edge:
             print(bench(rgw, edge, work, options))
     finally:
         shutil.rmtree(work)
