@@ -105,12 +105,12 @@ def check_mounting(options: Options) -> Iterator[Finding]:
 
 def check_read_ahead(mountpoint: Path) -> Finding:
     """Check how much the kernel reads ahead of a mount."""
-    device = os.stat(mountpoint).st_dev
-    path = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
     try:
+        device = os.stat(mountpoint).st_dev
+        path = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
         kib = int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return Finding("read-ahead", f"{mountpoint}: the kernel does not say", f"see whether {path} can be read")
+    except (OSError, ValueError) as error:
+        return Finding("read-ahead", f"{mountpoint}: not known: {error}", "see whether /sys is mounted")
     if kib < _LEAST_READ_AHEAD_KIB:
         return Finding(
             "read-ahead", f"{mountpoint}: {kib} KiB, reads come in small pieces", f"as root: echo 4096 > {path}"

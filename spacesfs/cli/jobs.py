@@ -217,7 +217,8 @@ class _Mover:
     async def _copy(self, item: Item, source: SpacePlace, target: SpacePlace) -> None:
         origin, bucket = await self.spaces.bucket(source), await self.spaces.bucket(target)
         overwrite = self.orders.overwrite
-        if (await self.spaces.way(source)).endpoint == (await self.spaces.way(target)).endpoint:
+        there, here = await self.spaces.way(source), await self.spaces.way(target)
+        if (there.endpoint, there.key) == (here.endpoint, here.key):
             elsewhere = None if origin.name == bucket.name else origin.name
             await bucket.copy_object(source.key, target.key, source_bucket=elsewhere, overwrite=overwrite)
         else:

@@ -6,6 +6,7 @@ the place that it shows. Everything else is a local path; one that looks like a 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,19 @@ def space_place(text: str) -> SpacePlace:
 
 
 def bucket_place(text: str) -> SpacePlace:
-    """As `space_place`, but a bare word is a bucket.
+    """As `space_place`, but a bare word is a bucket, unless it names what is there inside a mount.
 
     Raises:
         click.BadParameter, MountError: As `space_place`.
     """
-    return space_place(text if ":" in text or "/" in text or text in (".", "..") else f"{text}:")
+    is_bare = not any(mark in text for mark in ":/") and text not in (".", "..")
+    return space_place(f"{text}:" if is_bare and not _is_mounted(text) else text)
+
+
+def _is_mounted(path: str) -> bool:
+    """Tell whether something is there, and in a mount of ours."""
+    mount = mount_around(resolved(path))
+    return mount is not None and mount.is_ours and os.path.lexists(path)
 
 
 def bring_up_to_date(place: SpacePlace) -> None:

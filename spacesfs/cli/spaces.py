@@ -45,7 +45,7 @@ class Spaces:
     """Opens clients as they are needed, and closes them at the end of its block. For one task."""
 
     flags: Flags
-    _ways: dict[str, Way] = field(default_factory=dict)
+    _ways: dict[tuple[str, str | None], Way] = field(default_factory=dict)
     _clients: dict[tuple[Endpoint, Credentials], SpacesClient] = field(default_factory=dict)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -67,17 +67,20 @@ class Spaces:
         return (await self.client(way)).bucket(place.bucket)
 
     async def way(self, place: SpacePlace) -> Way:
-        """Find out how a place is reached; where a mount told its endpoint, by that.
+        """Find out how a place is reached: by the endpoint that a mount told for it, or for its bucket before.
 
         Raises:
             MountError, ConfigError: It can't be found out.
         """
-        if place.bucket not in self._ways:
+        known = self._ways.get((place.bucket, place.endpoint))
+        if known is None and place.endpoint is None:
+            known = next((way for (bucket, _), way in self._ways.items() if bucket == place.bucket), None)
+        if known is None:
             config = space_config(self.flags, place)
             key = await first_key(config)
             config = await locate(config, key)
-            self._ways[place.bucket] = Way(config, config.address, key)
-        return self._ways[place.bucket]
+            known = self._ways[place.bucket, place.endpoint] = Way(config, config.address, key)
+        return known
 
     async def endpoint(self, place: SpacePlace) -> Endpoint:
         """Return where a place is; without a key, if that is said.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from types_boto3_s3 import S3Client
 
-from tests.mount.mounting import BucketMaker, Mount, MountMaker
+from tests.mount.mounting import BucketMaker, Mount, MountMaker, run
 
 
 def command(mount: Mount, *words: str | Path, status: int = 0) -> str:
@@ -40,6 +41,14 @@ def test_a_path_inside_a_mount_is_a_place(mount: Mount, bucket: str, s3: S3Clien
     assert s3.get_object(Bucket=bucket, Key="moved")["Body"].read() == b"content"
     command(mount, "rm", "-r", folder)
     assert "NoSuchKey" in command(mount, "acl", folder / "a b.txt", status=1)
+
+
+def test_bare_words_in_a_mount_are_paths(mount: Mount, bucket: str) -> None:
+    (mount.path / "bare").mkdir()
+    (mount.path / "bare" / "f").write_bytes(b"x")
+    words = [sys.executable, "-m", "spacesfs", "ls", f"--ca-bundle={mount.account.ca_bundle}"]
+    assert run(*words, "bare", cwd=mount.path, env=mount.environment) == "f\n"
+    assert "bare/" in run(*words, ".", cwd=mount.path, env=mount.environment).splitlines()
 
 
 def test_what_an_open_file_holds_counts(mount: Mount) -> None:
