@@ -1,4 +1,4 @@
-"""What is needed before a request can be sent: the access key, and where the bucket is."""
+"""What is needed before a Space can be used: the access key, and where the bucket is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.regions import RegionFinder, RegionMemory, RegionUnknown
 from spacesfs.client.transport import ClientOptions
 from spacesfs.client.wire.stock import proxy_for
-from spacesfs.config import SpaceConfig
+from spacesfs.config import Options, SpaceConfig
 from spacesfs.errors import MountError
 from spacesfs.logs import hide_secret
 
@@ -29,13 +29,14 @@ _ASK_SECONDS = 5.0  # for a region at the other end of the world to answer, TLS 
 _MEMORY = "regions.json"
 
 
-async def find_key(config: SpaceConfig) -> Credentials:
+async def find_key(config: Options) -> Credentials:
     """Look for the access key, now as later, and keep it out of the logs.
 
     Raises:
         CredentialsError: There is none that can be used.
     """
-    search = KeySearch(os.environ, Path.home(), config.profile, config.credential_command, config.bucket)
+    bucket = config.bucket if isinstance(config, SpaceConfig) else None
+    search = KeySearch(os.environ, Path.home(), config.profile, config.credential_command, bucket)
     # In a thread: a command takes its time, and so may a home directory on another host.
     found = await trio.to_thread.run_sync(search.find, abandon_on_cancel=True)
     hide_secret(found.secret_access_key)
@@ -44,7 +45,7 @@ async def find_key(config: SpaceConfig) -> Credentials:
     return found
 
 
-async def first_key(config: SpaceConfig) -> Credentials:
+async def first_key(config: Options) -> Credentials:
     """Return the access key to begin with.
 
     Raises:
@@ -60,7 +61,7 @@ async def locate(config: Config, key: Credentials, endpoints: Mapping[str, Endpo
     """Return the configuration with the place of the bucket, which is searched unless the user has given it.
 
     Args:
-        config: Which bucket.
+        config: What to use.
         key: Its access key; needs no right but to use the bucket.
         endpoints: Whom to ask, by region; all regions of Spaces if not given.
 

@@ -26,6 +26,21 @@ _COMMANDS = {
     "pending": "spacesfs.cli.pending:pending",
     "config": "spacesfs.cli.settings:config",
     "demo": "spacesfs.cli.demo:demo",
+    "ls": "spacesfs.cli.remote:ls",
+    "stat": "spacesfs.cli.remote:stat",
+    "cat": "spacesfs.cli.remote:cat",
+    "put": "spacesfs.cli.transfer:put",
+    "get": "spacesfs.cli.transfer:get",
+    "cp": "spacesfs.cli.transfer:cp",
+    "mv": "spacesfs.cli.transfer:mv",
+    "rm": "spacesfs.cli.remote:rm",
+    "du": "spacesfs.cli.remote:du",
+    "acl": "spacesfs.cli.sharing:acl",
+    "share": "spacesfs.cli.sharing:share",
+    "buckets": "spacesfs.cli.buckets:buckets",
+    "uploads": "spacesfs.cli.uploads:uploads",
+    "cdn": "spacesfs.cli.cdn:cdn",
+    "doctor": "spacesfs.cli.doctor:doctor",
 }
 _INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 

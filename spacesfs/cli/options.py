@@ -11,8 +11,10 @@ from spacesfs.config import OPTIONS, Option
 
 Command = Callable[..., Any]
 
+_WAY_TO_A_SPACE = ("endpoint", "region", "profile", "credential_command", "timeout", "allow_insecure", "ca_bundle")
 
-_OF_A_SPACE = ("region", "profile", "credential_command", "state_dir", "timeout", "allow_insecure", "ca_bundle")
+
+_OF_A_JOURNAL = ("region", "profile", "credential_command", "state_dir", "timeout", "allow_insecure", "ca_bundle")
 
 
 def mount_options(command: Command) -> Command:
@@ -23,16 +25,23 @@ def mount_options(command: Command) -> Command:
 
 
 def space_options(command: Command) -> Command:
-    """Give ``command`` the flags of what is needed to reach a Space without mounting it."""
-    for name in reversed(_OF_A_SPACE):
+    """Give ``command`` the flags that lead to a Space; they arrive as those of `mount_options`."""
+    for name in reversed(_WAY_TO_A_SPACE):
         command = _click_option(OPTIONS[name])(command)
     return command
 
 
-def space_parameters() -> list[click.Parameter]:
+def journal_options(command: Command) -> Command:
+    """Give ``command`` the flags of what is needed to reach a Space whose journal says where it is."""
+    for name in reversed(_OF_A_JOURNAL):
+        command = _click_option(OPTIONS[name])(command)
+    return command
+
+
+def journal_parameters() -> list[click.Parameter]:
     """Return the same flags, for a command that exists already."""
 
-    @space_options
+    @journal_options
     def nothing() -> None:
         """Carry the flags."""
 

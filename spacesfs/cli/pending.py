@@ -13,7 +13,7 @@ import msgspec
 from spacesfs.cli.client import ask_drop, ask_retry
 from spacesfs.cli.inspect import describe_change
 from spacesfs.cli.journals import JournalFolder, journal_folders, state_dir_of
-from spacesfs.cli.options import space_options
+from spacesfs.cli.options import journal_options
 from spacesfs.cli.output import counted, human_bytes, say
 from spacesfs.cli.sync import sync_journal
 from spacesfs.errors import FsError, MountError
@@ -86,7 +86,7 @@ def list_pending(target: str | None, *, as_json: bool, **flags: object) -> None:
 @pending.command()
 @_target
 @_paths
-@space_options
+@journal_options
 def retry(target: str | None, paths: Sequence[str], **flags: object) -> None:
     """Try again at once what failed, instead of after its delay. Without a mount this is what `spacesfs sync` does."""
     for folder in journal_folders(target, state_dir_of(flags)):

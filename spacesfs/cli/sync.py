@@ -27,9 +27,9 @@ class _WithFlagsOfASpace(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if any(word.startswith("-") for word in args):
-            from spacesfs.cli.options import space_parameters  # noqa: PLC0415 - as the class says
+            from spacesfs.cli.options import journal_parameters  # noqa: PLC0415 - as the class says
 
-            self.params = self.params[:1] + space_parameters()
+            self.params = self.params[:1] + journal_parameters()
         return super().parse_args(ctx, args)
 
 

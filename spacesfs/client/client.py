@@ -10,16 +10,19 @@ import trio
 
 from spacesfs.client.admission import ClientStatistics
 from spacesfs.client.bucket import no_result
+from spacesfs.client.buckets import SettingCalls
 from spacesfs.client.call import Call
+from spacesfs.client.copies import CopyCalls
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.documents import parse_buckets
+from spacesfs.client.downloads import DownloadCalls
 from spacesfs.client.endpoint import Endpoint
 from spacesfs.client.errors import InvalidRequest, NoSuchBucket
 from spacesfs.client.listing import ListingCalls
-from spacesfs.client.multipart import MultipartCalls
-from spacesfs.client.objects import ObjectCalls
 from spacesfs.client.transport import ClientOptions, Observer, Transport
+from spacesfs.client.uploads import UploadCalls
+from spacesfs.client.versions import VersionCalls
 
 # Old buckets may have capitals, dots and underscores, and up to 255 characters; nothing that changes a URL.
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -36,7 +39,7 @@ def check_bucket_name(name: str) -> str:
     return name
 
 
-class Bucket(ListingCalls, ObjectCalls, MultipartCalls):
+class Bucket(ListingCalls, VersionCalls, DownloadCalls, UploadCalls, CopyCalls, SettingCalls):
     """One bucket. Cheap to make, holds no state but its name; any number of tasks may use it."""
 
 

@@ -18,6 +18,7 @@ class Gate:
     Attributes:
         url: ``http://127.0.0.1:PORT``.
         received_bytes: What the server sent through it so far, heads of replies included.
+        shuts_after_bytes: When it shuts by itself: once it has received so much; None for never.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -29,6 +30,7 @@ class Gate:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self.received_bytes = 0
+        self.shuts_after_bytes: int | None = None
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -68,6 +70,8 @@ class Gate:
                 if is_reply:
                     with self._lock:
                         self.received_bytes += len(piece)
+                        if self.shuts_after_bytes is not None and self.received_bytes >= self.shuts_after_bytes:
+                            self.shut()
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
