@@ -335,12 +335,14 @@ class Scheduler:
     def _untie(self, loop: _Loop) -> None:
         """Break a ring at an intent that copies: that object can be put aside."""
         rings, self._rings = self._rings, []
-        for intent in rings:
+        for number, intent in enumerate(rings):
             want = intent.want
             is_copy = isinstance(want, Present) and want.source is not None and want.source.key != intent.key
             if is_copy and _chain(intent.key) not in self._busy:
                 started = self._begin([intent], self._small)
                 loop.team.start_soon(self._attempt, loop.performer.untie(intent), started, self._small)
+                for other in rings[number + 1 :]:  # of this ring, which is none any more, or of another
+                    self.retry(other.key)
                 return
 
     def _begin(self, intents: list[Intent], slots: _Slots) -> list[Intent]:

@@ -43,6 +43,7 @@ class Bench:
         self.held: set[str] = set()
         self.failing: set[str] = set()
         self.slow: dict[str, float] = {}
+        self.first: dict[str, str] = {}
         self._order = 0
         self.started_at = trio.current_time()
 
@@ -68,6 +69,10 @@ class Bench:
 
     def is_held(self, intent: Intent) -> bool:
         return intent.key in self.held
+
+    def goes_first(self, intent: Intent) -> str | None:
+        first = self.first.get(intent.key)
+        return first if first is not None and first in self.overlay else None
 
     async def perform(self, intent: Intent) -> None:
         await self._attempt(intent)
@@ -236,6 +241,15 @@ async def test_one_content_is_sent_once_at_a_time(bench: Bench, autojump_clock: 
     assert bench.attempts == ["a"]
     await bench.settle()
     assert bench.order == ["a", "b"]
+
+
+async def test_a_name_stays_while_an_upload_goes_to_it(bench: Bench, autojump_clock: MockClock) -> None:
+    bench.slow = {"new": 30.0}
+    bench.first = {"old": "new"}
+    bench.want("old", Absent())
+    bench.write("new")
+    await bench.settle()
+    assert bench.order == ["new", "old"]
 
 
 @pytest.mark.parametrize("ring", [("a", "b"), ("a", "b", "c"), ("a", "b", "c", "d")])
