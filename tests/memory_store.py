@@ -100,7 +100,8 @@ class MemoryStore:
         self._clock_ns += 1_001_000_000
         etag = etag or hashlib.md5(body, usedforsecurity=False).hexdigest()
         told = replace(properties, acl=None, tags=None)
-        info = ObjectInfo(key, len(body), etag, self._clock_ns, told)
+        tag_count = properties.tags.count("=") if properties.tags else 0
+        info = ObjectInfo(key, len(body), etag, self._clock_ns, told, tag_count)
         self._objects[key] = _Stored(body, info, properties.acl or "private", properties.tags)
         return ObjectVersion(key, etag, len(body))
 

@@ -188,15 +188,19 @@ class Scheduler:
         for key in left:
             self.demand(key)
         failure: Exception | None = None
+        failed: set[str] = set()
         while True:
             ended = self._ended
             for key, (work, failures) in list(left.items()):
                 intent = self._overlay.get(key)
                 if work.failures > failures:
                     failure, work.is_reported = failure or work.error, True
+                    failed.add(key)
                     del left[key]
                 elif intent is None or intent.since > begun or key in self._read_on:
                     del left[key]
+            for key in self._waiting_for(failed):
+                left.pop(key, None)
             yield Left(len(left), sum(_size(self._overlay.get(key)) for key in left))
             if not left:
                 break
@@ -204,6 +208,16 @@ class Scheduler:
             await trio.sleep(_SETTLE_POLL_SECONDS)
         if failure is not None:
             raise failure
+
+    def _waiting_for(self, keys: set[str]) -> set[str]:
+        """Return the keys whose changes wait for those of others, also by way of more."""
+        found: set[str] = set()
+        todo = list(keys)
+        while todo:
+            waiting = self._blocked.get(_chain(todo.pop()), set()) - found - keys
+            found |= waiting
+            todo += waiting
+        return found
 
     # --- the loop
 

@@ -363,6 +363,19 @@ async def test_settling_goes_on_after_a_failure_and_raises_it(bench: Bench, auto
     assert bench.order == ["b", "a"]
 
 
+async def test_settling_does_not_wait_for_what_waits_for_a_failure(bench: Bench, autojump_clock: MockClock) -> None:
+    bench.failing = {"c"}
+    bench.move("b", "c")
+    bench.move("a", "b", replaces=True)
+    bench.write("d")
+    with trio.fail_after(LONG), pytest.raises(ServerFault):
+        await bench.settle()
+    assert bench.order == ["d"]
+    bench.failing.clear()
+    await bench.settle()
+    assert bench.order == ["d", "c", "b", "a"]
+
+
 async def test_settling_does_not_wait_for_what_comes_later(bench: Bench, autojump_clock: MockClock) -> None:
     bench.write("a")
 
