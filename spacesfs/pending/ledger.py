@@ -316,15 +316,19 @@ class Ledger:
         assert isinstance(intent.want, Present)
         assert intent.want.source is not None, "only a copy can be in a ring"
         aside = ObjectVersion(key, intent.want.source.etag, intent.want.source.size)
+        self._order += 1
+        # Only in the journal: after a crash it takes the copy away, and before the copy is known to be needed none may.
+        await self._journal.commit(SaveIntent(Intent(key, self._order, Absent(), aside, time.time())))
         batch = _Batch()
-        self._set(batch, key, Absent(), aside)  # first: after a crash this takes the copy away
-        await self._commit(batch)
-        made = await copy()
-        now = self.overlay.get(intent.key)
-        if now is not None and now.order == intent.order and isinstance(now.want, Present):
-            batch = _Batch()
-            self._replace(batch, now, replace(now, want=replace(now.want, source=made)))
-            await self._commit(batch)
+        try:
+            made = await copy()
+            now = self.overlay.get(intent.key)
+            if now is not None and now.order == intent.order and isinstance(now.want, Present):
+                self._replace(batch, now, replace(now, want=replace(now.want, source=made)))
+        finally:
+            self._set(batch, key, Absent(), aside)
+            self._post(batch)
+        await self.secure()
 
     async def secure(self) -> None:
         """Return when all that was heard of the Space so far is on stable storage."""
