@@ -299,8 +299,8 @@ class Scheduler:
         if self._is_ring(loop, intent.key, blocker):
             self._rings.append(intent)
         first = self._work.get(blocker)
-        if first is not None and first.due > work.due and not first.failures:
-            self.demand(blocker) if work.is_hurried else self.hurry(blocker)
+        if first is not None and first.due > work.due and work.is_hurried and not first.failures:
+            self.demand(blocker)  # else it has its own grace: what is renamed once may be renamed again, or back
         return False
 
     def _note_read_on(self, key: str) -> None:
