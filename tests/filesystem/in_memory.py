@@ -107,15 +107,15 @@ class Weather:
         self.fault_share = 0.0
         self.is_cut = False
 
-    async def before(self, call: str, key: str) -> None:
+    async def before(self, _: str, key: str) -> None:
         await trio.sleep(self._luck.choice((0, 0, 0.01, 0.3)))
-        self._fail(call, key)
+        self._fail(key)
 
-    async def after(self, call: str, key: str) -> None:
-        self._fail(call, key)
+    async def after(self, _: str, key: str) -> None:
+        self._fail(key)
         await trio.sleep(self._luck.choice((0, 0, 0.01)))
 
-    def _fail(self, call: str, key: str) -> None:
+    def _fail(self, key: str) -> None:
         if self.is_cut or (self.fault_share and self._luck.random() < self.fault_share):
             raise ServerFault("out of order", key=key)
 
@@ -129,7 +129,7 @@ class SpinWatch(trio.abc.Instrument):
         self._steps = 0
         self.has_spun = False
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+    def before_task_step(self, _: trio.lowlevel.Task) -> None:
         now = trio.current_time()
         self._steps = self._steps + 1 if now == self._at else 0
         self._at = now

@@ -49,9 +49,7 @@ class Bench:
 
     # --- as the ledger
 
-    def want(
-        self, key: str, want: Want, base: ObjectVersion | None = None, grace: float | None = None
-    ) -> None:
+    def want(self, key: str, want: Want, base: ObjectVersion | None = None, grace: float | None = None) -> None:
         self._order += 1
         old = self.overlay.get(key)
         intent = Intent(key, self._order, want, base, since=0.0)
@@ -127,7 +125,7 @@ class StepCounter(trio.abc.Instrument):
 
     steps = 0
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+    def before_task_step(self, _: trio.lowlevel.Task) -> None:
         self.steps += 1
 
 
@@ -199,7 +197,9 @@ async def test_what_is_read_is_not_removed_and_not_waited_for(bench: Bench, auto
 
 
 @pytest.mark.parametrize(("first", "second"), [("d", "d/"), ("d/", "d")])
-async def test_a_file_and_a_directory_of_one_name_go_in_order(bench: Bench, autojump_clock: MockClock, first: str, second: str) -> None:
+async def test_a_file_and_a_directory_of_one_name_go_in_order(
+    bench: Bench, autojump_clock: MockClock, first: str, second: str
+) -> None:
     bench.slow = {first: 20.0}
     bench.want(first, Absent(), version(first))
     bench.write(second)

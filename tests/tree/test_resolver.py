@@ -51,7 +51,7 @@ class InHand:
     def told(self, prefix: str, name: str) -> Told | None:
         return self.keys.get(prefix + name)
 
-    def told_names(self, prefix: str) -> ToldNames:
+    def told_names(self, _: str) -> ToldNames:
         return self.names
 
 
