@@ -225,7 +225,7 @@ class Player:
             if not whole and not directory.attributes.is_directory:
                 raise NotDirectory  # the kernel says so itself
             result = act(directory.number, name.encode())
-            return await result if hasattr(result, "__await__") else result  # type: ignore[misc]
+            return await result if hasattr(result, "__await__") else result
         finally:
             for number in reversed(held):
                 self.fs.forget(number, 1)
