@@ -292,13 +292,16 @@ class Ledger:
             self._drop(batch, intent.key)
         self._post(batch)
 
-    def put_beside(self, intent: Intent, key: str) -> None:
-        """Another host has the name; what was to go there goes under another."""
+    def put_beside(self, intent: Intent, key: str, properties: ObjectProperties | None = None) -> None:
+        """Another host has the name; what was to go there goes under another.
+
+        With ``properties`` nothing of its source is needed any more: that was replaced, and nobody shall wait for it.
+        """
         batch = _Batch()
         now = self.overlay.get(intent.key)
         if now is None or not isinstance(now.want, Present):
             return
-        want = now.want
+        want = now.want if properties is None else replace(now.want, source=None, properties=properties)
         self._put(batch, key, want, None)
         self._drop(batch, intent.key)
         self._post(batch)

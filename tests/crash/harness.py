@@ -244,6 +244,8 @@ class Campaign:
         """End the mount's process group at once."""
         process = self.mount.process
         assert process is not None
+        if process.poll() is not None:
+            raise self._found(f"the mount ended by itself, with {process.returncode}")
         self.tally.kills += 1
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

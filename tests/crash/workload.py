@@ -322,6 +322,8 @@ class Program:
         return not os.path.ismount(self._root)
 
     def _work_in(self, folder: str, chance: random.Random) -> None:
+        if not self._root.is_mount():
+            raise OSError(errno.ENOTCONN, "unmounted")
         if not (self._root / folder).is_dir():
             self._do(folder, MakeDirectory("", 0o755))
         names = Names(self._root / folder)
