@@ -87,6 +87,11 @@ class _Kernel:
         if recovered:
             log.warning("%s", recovered)
 
+    def terminate(self) -> None:
+        """End the kernel's loop, if it was not ended by an unmount."""
+        if self._is_open:
+            pyfuse3.terminate()
+
     def close(self, *, unmount: bool) -> None:
         """Let go of the kernel. A dead mount is what remains without ``unmount``."""
         if self._is_open:
@@ -99,7 +104,7 @@ async def _serve_kernel(mount: Mount, ending: Ending, nursery: trio.Nursery, on_
     try:
         await nursery.start(serve_control, control_socket_path(mount.config.mountpoint), mount)
         async with open_team() as serving:
-            serving.start_soon(end_on_signal, ending, pyfuse3.terminate)
+            serving.start_soon(end_on_signal, ending, kernel.terminate)
             serving.start_soon(_announce, mount, on_ready)
             serving.start_soon(watch, mount)
             await pyfuse3.main()
