@@ -244,6 +244,11 @@ class OpenFiles:
                 log.warning("%s is not safe yet: %s", opened.inode.key, error)
         self._let_go(opened)
 
+    async def release_all(self) -> None:
+        """The kernel is gone, and all handles with it."""
+        for number in list(self._handles):
+            await self.release(number)
+
     async def _release_writer(self, handle: Handle) -> None:
         opened = handle.opened
         await self.save(opened)

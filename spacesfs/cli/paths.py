@@ -32,9 +32,8 @@ def split_space(space: str) -> tuple[str, str]:
 
 
 def names_space(text: str) -> bool:
-    """Say whether an argument names a Space rather than a path; a path in a mount is one whatever it looks like."""
-    path = resolved(text)
-    mount = mount_around(path)
-    if (mount is not None and mount.is_ours) or path.exists():
+    """Say whether an argument names a Space rather than a path; what is there in a mount is a path."""
+    if _SPACE.fullmatch(text) is None:
         return False
-    return _SPACE.fullmatch(text) is not None
+    mount = mount_around(resolved(text))
+    return mount is None or not mount.is_ours or not os.path.lexists(text)

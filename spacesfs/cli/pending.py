@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ def drop(target: str, paths: Sequence[str], *, everything: bool, yes: bool, **fl
         if not doomed:
             continue
         if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError("nobody is there to be asked; give --yes")
             for intent in doomed:
                 say(describe_change(_change(folder, intent)))
             click.confirm(f"Drop {counted(len(doomed), 'change')} of {folder.title} for good?", abort=True)

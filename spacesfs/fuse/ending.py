@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from typing import NamedTuple
 
 import trio
 
 from spacesfs.client.errors import SpacesError
-from spacesfs.errors import FsError, LeftBehind
+from spacesfs.errors import Conflict, FsError, LeftBehind
 from spacesfs.fuse.messages import PendingChange
 from spacesfs.fuse.mount import Mount
 from spacesfs.fuse.systemd import notify
@@ -46,27 +46,27 @@ class Ending:
 
     async def drain(self) -> None:
         """Bring what is acknowledged by now to the Space; a failure is kept for `finish`."""
-        async with watched(self.mount):
-            try:
-                async for _ in self.mount.parts.filesystem.sync(""):
-                    pass
-            except (FsError, SpacesError, OSError) as error:
-                self._failure = error
+        try:
+            async for _ in self.mount.parts.filesystem.sync(""):
+                pass
+        except Conflict as error:
+            log.warning("%s", error)  # both versions are in the Space
+        except (FsError, SpacesError, OSError) as error:
+            self._failure = error
 
     async def finish(self) -> None:
-        """Bring the rest to the Space once no program can change anything; after a failure, only to the journal.
+        """Bring the rest to the Space once the kernel is let go; after a failure, only to the journal.
 
         Raises:
             LeftBehind: Something is not in the Space.
         """
+        await self.mount.parts.filesystem.files.release_all()
         if self._failure is None:
             await self.drain()
         else:
             await self._save()
         if self.mount.pending():
             raise LeftBehind(self._left_behind())
-        if self._failure is not None:
-            log.warning("the last change: %s", self._failure)  # a conflict, and both versions are in the Space
 
     async def quit(self) -> None:
         """Let everything be as it is, but for what is not even in the journal yet.
@@ -125,31 +125,38 @@ async def end_on_signal(ending: Ending, terminate: Callable[[], None]) -> None:
                     team.start_soon(drain)
 
 
-@asynccontextmanager
-async def watched(mount: Mount) -> AsyncIterator[None]:
-    """Tell the service manager and the log how it goes, and ask for more time as long as something moves."""
-    async with open_team() as team:
-        team.start_soon(_watch, mount)
-        yield
-        team.cancel_scope.cancel()
+async def watch(mount: Mount) -> None:
+    """Tell the service manager what is left to send, and ask for more time while something moves; never returns.
 
-
-async def _watch(mount: Mount) -> None:
+    The log hears of it when the mount is ending.
+    """
     before, looks = _progress(mount), 0
     while True:
         await trio.sleep(_LOOK_SECONDS)
-        looks += 1
-        now, pending = _progress(mount), mount.pending()
-        line = f"{len(pending)} changes, {sum(change.size_bytes for change in pending)} bytes left to send"
-        notify(f"STATUS={line}" if now == before else f"{_EXTENSION}\nSTATUS={line}")
-        if looks % _LINES_EVERY == 0:
-            log.info("%s", line)
+        now = _progress(mount)
+        if not now.changes:
+            notify(f"STATUS={mount.config.bucket} is mounted on {mount.config.mountpoint}")
+        else:
+            line = f"{now.changes} changes, {now.bytes} bytes left to send"
+            notify(f"STATUS={line}" if now == before else f"{_EXTENSION}\nSTATUS={line}")
+            looks += mount.is_draining
+            if mount.is_draining and looks % _LINES_EVERY == 1:
+                log.info("%s", line)
         before = now
 
 
-def _progress(mount: Mount) -> tuple[int, int]:
-    """Return what changes as long as something moves."""
-    return len(mount.pending()), sum(totals.bytes_sent for totals in mount.connection.requests.totals.values())
+class _Progress(NamedTuple):
+    """What is left, and what differs from before as long as something moves."""
+
+    changes: int
+    bytes: int
+    sent_bytes: int
+
+
+def _progress(mount: Mount) -> _Progress:
+    left = mount.left()
+    sent_bytes = sum(totals.bytes_sent for totals in mount.connection.requests.totals.values())
+    return _Progress(left.changes, left.bytes, sent_bytes)
 
 
 def _names(changes: list[PendingChange]) -> str:

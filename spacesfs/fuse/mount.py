@@ -16,6 +16,7 @@ from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.pending.intents import Intent, Present, kind_of
+from spacesfs.pending.scheduler import Left
 from spacesfs.pending.selection import selected
 from spacesfs.start import Connection
 
@@ -92,6 +93,13 @@ class Mount:
                 age = now - (opened.dirty_since or now)
                 pending.append(PendingChange(path, "open", opened.file.size, age))
         return pending
+
+    def left(self) -> Left:
+        """Return how much is not in the Space."""
+        unsaved = self.parts.filesystem.files.unsaved()
+        wants = [intent.want for intent in self.parts.ledger.overlay]
+        size = sum(want.size for want in wants if isinstance(want, Present))
+        return Left(len(wants) + len(unsaved), size + sum(opened.file.size for opened in unsaved))
 
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
         """Bring all changes to the Space, or those at and below ``path``."""

@@ -13,7 +13,7 @@ from spacesfs.assembly import assemble
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.control import serve_control
-from spacesfs.fuse.ending import Ending, end_on_signal
+from spacesfs.fuse.ending import Ending, end_on_signal, watch
 from spacesfs.fuse.mount import Mount
 from spacesfs.fuse.mountpoint import recover_stale_mount
 from spacesfs.fuse.operations import Operations
@@ -87,6 +87,11 @@ class _Kernel:
         if recovered:
             log.warning("%s", recovered)
 
+    def terminate(self) -> None:
+        """End the kernel's loop, if it was not ended by an unmount."""
+        if self._is_open:
+            pyfuse3.terminate()
+
     def close(self, *, unmount: bool) -> None:
         """Let go of the kernel. A dead mount is what remains without ``unmount``."""
         if self._is_open:
@@ -99,8 +104,9 @@ async def _serve_kernel(mount: Mount, ending: Ending, nursery: trio.Nursery, on_
     try:
         await nursery.start(serve_control, control_socket_path(mount.config.mountpoint), mount)
         async with open_team() as serving:
-            serving.start_soon(end_on_signal, ending, pyfuse3.terminate)
+            serving.start_soon(end_on_signal, ending, kernel.terminate)
             serving.start_soon(_announce, mount, on_ready)
+            serving.start_soon(watch, mount)
             await pyfuse3.main()
             ending.begin()
             kernel.close(unmount=True)  # who still uses the mount is told now, not when the last byte is sent

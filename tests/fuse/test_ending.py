@@ -1,4 +1,4 @@
-"""What a service manager hears while a mount drains."""
+"""What a service manager hears while changes go to the Space."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ import pytest
 import trio
 import trio.testing
 
-from spacesfs.fuse.ending import watched
-from spacesfs.fuse.messages import PendingChange
+from spacesfs.fuse.ending import watch
 from spacesfs.metrics import RequestCounter, RequestTotals
+from spacesfs.pending.scheduler import Left
 
 
 @dataclass
 class Draining:
     """A mount that sends bytes for a while, and then no more."""
 
-    left: int = 2
+    changes: int = 2
+    is_draining: bool = False
     counter: RequestCounter = field(default_factory=RequestCounter)
 
     @property
     def connection(self) -> Any:
         return SimpleNamespace(requests=self.counter)
 
-    def pending(self) -> list[PendingChange]:
-        return [PendingChange("a", "write", 10, 0.0)] * self.left
+    @property
+    def config(self) -> Any:
+        return SimpleNamespace(bucket="my-bucket", mountpoint="/mnt/space")
+
+    def left(self) -> Left:
+        return Left(self.changes, 10 * self.changes)
 
 
 @pytest.fixture
@@ -53,16 +58,18 @@ async def test_more_time_is_asked_for_while_something_moves(
     def heard() -> str:
         return manager.recv(1000).decode()
 
-    async with watched(mount):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch, mount)
         await trio.sleep(1)
         mount.counter.totals["write"] = RequestTotals(bytes_sent=5)
         await trio.sleep(6)
         assert heard() == "EXTEND_TIMEOUT_USEC=120000000\nSTATUS=2 changes, 20 bytes left to send"
         await trio.sleep(5)
         assert heard() == "STATUS=2 changes, 20 bytes left to send"
-        mount.left = 1
+        mount.changes = 1
         await trio.sleep(5)
         assert heard() == "EXTEND_TIMEOUT_USEC=120000000\nSTATUS=1 changes, 10 bytes left to send"
-    await trio.sleep(30)
-    with pytest.raises(BlockingIOError):
-        heard()
+        mount.changes = 0
+        await trio.sleep(5)
+        assert heard() == "STATUS=my-bucket is mounted on /mnt/space"
+        nursery.cancel_scope.cancel()

@@ -84,12 +84,36 @@ def test_a_second_signal_ends_at_once_and_the_next_mount_sends(s3: S3Client, gat
     assert stored(s3, mount, "unsent") == b"acknowledged, and what no close acknowledged"
 
 
+def test_a_removed_file_that_is_still_read_goes_with_the_mount(s3: S3Client, new_mount: MountMaker) -> None:
+    mount: Mount = new_mount()
+    (mount.path / "f").write_bytes(b"content")
+    mount.sync()
+    file = os.open(mount.path / "f", os.O_RDONLY)
+    (mount.path / "f").unlink()
+    os.kill(mount.pid, signal.SIGTERM)
+    assert mount.wait() == 0
+    with fails_with(errno.ENOTCONN):
+        os.close(file)
+    assert "Contents" not in s3.list_objects_v2(Bucket=mount.source)
+
+
 def test_umount_8_returns_and_the_process_drains(s3: S3Client, gate: Gate, mount: Mount) -> None:
+    mount.expect_log("fuse_reply")  # of a release that the unmount overtook
     run("fusermount3", "-u", mount.path)
     assert not is_mounted(mount.path)
     assert mount.process is not None
     with pytest.raises(subprocess.TimeoutExpired):
         mount.process.wait(1)
+    gate.reopen()
+    assert mount.wait() == 0
+    assert stored(s3, mount, "unsent") == b"acknowledged"
+
+
+def test_umount_8_while_it_drains(s3: S3Client, gate: Gate, mount: Mount) -> None:
+    os.kill(mount.pid, signal.SIGTERM)
+    wait_until(is_draining(mount))
+    mount.expect_log("fuse_reply")  # of a release that the unmount overtook
+    run("fusermount3", "-u", mount.path)
     gate.reopen()
     assert mount.wait() == 0
     assert stored(s3, mount, "unsent") == b"acknowledged"

@@ -206,7 +206,8 @@ def test_some_are_saved(left: Mount, tmp_path: Path) -> None:
 def test_dropped_while_mounted(s3: S3Client, gate: Gate, mount: Mount) -> None:
     """What is dropped is as if it had never been; the rest goes on."""
     asked = attempt_pending(mount, "drop", mount.source, "small")
-    assert asked.returncode != 0
+    assert asked.returncode == 2
+    assert "give --yes" in asked.stderr
     assert waiting(mount, mount.source) == EVERYTHING
     assert "2 changes dropped" in pending(mount, "drop", mount.source, "small", "patched", "--yes")
     reopen(gate, mount)
