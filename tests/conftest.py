@@ -126,7 +126,6 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
 
     A thread that waits for a mount cannot be killed before the mount answers, so the mounts go first.
     """
-
     factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - the hook gets no fixture
     mounts_below = factory.getbasetemp()
 

@@ -1,4 +1,4 @@
-"""Several hosts fight over keys: what was acknowledged is there, under the name or beside it, or was replaced knowingly.
+"""Several hosts fight over keys: what was acknowledged is there, or beside, or was replaced knowingly.
 
 Every version says in itself which one its writer had read. So one that is gone must be the one that some other was made
 from; one that nobody built upon must be there.
@@ -168,7 +168,8 @@ def test_nothing_is_lost_in_a_versioned_bucket(
     assert versions.missing(set(all_versions(s3, bucket))) == set()
     unseen = versions.missing({version for version, is_latest in all_versions(s3, bucket).items() if is_latest})
     print(
-        f"{len(unseen)} of {len(versions.acknowledged)} versions were replaced unseen, {conflicts(s3, bucket)} kept beside"
+        f"{len(unseen)} of {len(versions.acknowledged)} versions were replaced unseen, "
+        f"{conflicts(s3, bucket)} kept beside"
     )
 
 
