@@ -37,7 +37,14 @@ class Bench:
         self.staging = StagingArea(directory, 64 * MIB, lambda: next(numbers), 0.0, nursery.start_soon)
         pages = PageReader(self.store, PageCache(64 * MIB), ByteBudget(64 * MIB), nursery.start_soon)
         self.wanted: set[int] = set()
-        contents = Contents(self.store, self.staging, self.wanted.__contains__, _no_journal, lambda _, delete: delete())
+        contents = Contents(
+            self.store,
+            self.staging,
+            self.wanted.__contains__,
+            _no_journal,
+            lambda _, delete: delete() if delete is not None else None,
+            idle_bytes=MIB,
+        )
         self.factory = FileFactory(contents, pages, ReadAheadOptions())
         self.reader: FileReader = self.factory.reader()
 
