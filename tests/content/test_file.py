@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,6 @@ async def _no_journal(_: int) -> bytes:
     raise AssertionError("nothing is left by an earlier process")
 
 
-def _forgotten(_: int, delete: Callable[[], None] | None) -> None:
-    if delete is not None:
-        delete()
-
-
 class Bench:
     """Files over a store in memory and a real staging directory."""
 
@@ -42,7 +37,14 @@ class Bench:
         self.staging = StagingArea(directory, 64 * MIB, lambda: next(numbers), 0.0, nursery.start_soon)
         pages = PageReader(self.store, PageCache(64 * MIB), ByteBudget(64 * MIB), nursery.start_soon)
         self.wanted: set[int] = set()
-        contents = Contents(self.store, self.staging, self.wanted.__contains__, _no_journal, _forgotten, MIB)
+        contents = Contents(
+            self.store,
+            self.staging,
+            self.wanted.__contains__,
+            _no_journal,
+            lambda _, delete: delete() if delete is not None else None,
+            idle_bytes=MIB,
+        )
         self.factory = FileFactory(contents, pages, ReadAheadOptions())
         self.reader: FileReader = self.factory.reader()
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from spacesfs.client.errors import ServerFault
+from spacesfs.client.errors import AccessDenied, ServerFault, SpacesError
 from spacesfs.client.models import ObjectVersion
 from spacesfs.pending.intents import Absent, Intent, Present, Want
 from spacesfs.pending.overlay import Overlay
@@ -42,6 +42,7 @@ class Bench:
         self.untied: list[str] = []
         self.held: set[str] = set()
         self.failing: set[str] = set()
+        self.failure: type[SpacesError] = ServerFault
         self.slow: dict[str, float] = {}
         self.first: dict[str, str] = {}
         self._order = 0
@@ -93,7 +94,7 @@ class Bench:
         self.attempts.append(intent.key)
         await trio.sleep(self.slow.get(intent.key, 0))
         if intent.key in self.failing:
-            raise ServerFault("out of order")
+            raise self.failure("out of order")
 
     def _finish(self, intent: Intent) -> None:
         now = self.overlay.get(intent.key)
@@ -284,7 +285,7 @@ async def test_removals_go_together(bench: Bench, autojump_clock: MockClock) -> 
 
 
 async def test_removals_that_never_cease_go_all_the_same(bench: Bench, autojump_clock: MockClock) -> None:
-    for number in range(100):
+    for number in range(200):
         bench.want(f"k{number}", Absent(), version(f"k{number}"))
         await trio.sleep(GRACE / 2)
     assert len(bench.removals) >= 2
@@ -325,10 +326,10 @@ async def test_failures_are_retried_with_growing_delay_for_ever(bench: Bench, au
 
 
 async def test_a_failure_is_told_once(bench: Bench, autojump_clock: MockClock) -> None:
-    bench.failing = {"k"}
+    bench.failing, bench.failure = {"k"}, AccessDenied
     bench.write("k")
     await trio.sleep(GRACE + 0.1)
-    assert isinstance(bench.scheduler.failure("k"), ServerFault)
+    assert isinstance(bench.scheduler.failure("k"), AccessDenied)
     assert bench.scheduler.failure("k") is None
     await trio.sleep(LONG)
     assert bench.scheduler.failure("k") is not None
