@@ -172,6 +172,12 @@ def test_retried(s3: S3Client, gate: Gate, mount: Mount) -> None:
     assert stored(s3, mount, "small") == b"small"
 
 
+def test_retried_without_a_mount(s3: S3Client, left: Mount) -> None:
+    pending(left, "retry", left.source)
+    assert stored(s3, left, "folder/large") == LARGE
+    assert waiting(left, left.source) == {}
+
+
 def check_saved(target: Path) -> None:
     assert (target / "small").read_bytes() == b"small"
     assert (target / "folder" / "large").read_bytes() == LARGE
