@@ -2,8 +2,7 @@
 
 Whether a bucket honours conditions is learned from its own answers and remembered: a PUT with ``If-None-Match: *`` over
 a key that is known to be taken is refused by one that does, and is just a PUT for one that does not. Until that is
-known a new object relies on the condition; any other is looked at just before, and where conditions are known not to
-count (a versioned bucket), each is.
+known, and where conditions don't count (a versioned bucket), the key is looked at just before.
 """
 
 from __future__ import annotations
@@ -71,25 +70,25 @@ class ConditionalPuts:
         Raises:
             Conflict: Another host has the key, or has changed the object.
         """
-        if self.are_honoured or (self.are_honoured is None and expected is None):
+        if self.are_honoured:
             try:
                 return await self._put_over(key, body, properties, expected)
             except PreconditionFailed:
                 now = await self.check(key, expected, ours)
             if now != expected or expected is None:  # gone again by now, perhaps; who refused has looked
-                self.learn(are_honoured=True)
                 return await self._replace(key, body, properties, now)
             self.learn(are_honoured=False)  # refused although it holds
             return await self._store.put(key, body, properties)
         now = await self.check(key, expected, ours)
-        if self.are_honoured is not None or now is None:
+        if self.are_honoured is not None:
             return await self._store.put(key, body, properties)
         try:
             etag = await self._store.put(key, body, properties, if_none_match=True)
         except PreconditionFailed:
             self.learn(are_honoured=True)
-            return await self._replace(key, body, properties, now)
-        self.learn(are_honoured=False)
+            return await self._replace(key, body, properties, await self.check(key, expected, ours))
+        if now is not None:
+            self.learn(are_honoured=False)
         return etag
 
     async def check(self, key: str, expected: str | None, ours: Container[str]) -> str | None:

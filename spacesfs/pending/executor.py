@@ -236,6 +236,8 @@ class Executor:
         try:
             if source.size > MAX_COPY_OBJECT_BYTES:
                 return await self._copy_large(intent, want, source)
+            if source.key == key and key.endswith("/") and not source.size:
+                return await self._put_marker(intent, want)
             if source.key == key:
                 properties = await self._carried.wanted(key, want)
                 result = await self._store.copy(key, key, source_etag=source.etag, replace=properties)
@@ -264,6 +266,13 @@ class Executor:
         acl = await self._carried.acl(info)
         result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
         return replace(info.properties, acl=acl), result
+
+    async def _put_marker(self, intent: Intent, want: Present) -> ObjectInfo:
+        """Give a directory's marker other properties: a PUT of nothing has conditions, which a copy has not."""
+        key, base, empty = intent.key, intent.base, memoryview(b"")
+        properties = await self._carried.wanted(key, want)
+        etag = await self._puts.put(key, empty, properties, base.etag if base is not None else None, intent.attempts)
+        return stored_info(ObjectVersion(key, etag, 0), properties)
 
     async def _copy_large(self, intent: Intent, want: Present, source: ObjectVersion) -> ObjectInfo:
         """Copy what is over the limit of one request: by parts, which moves the bytes inside the Space."""

@@ -95,6 +95,12 @@ class Host:
         async for _ in self.fs.sync(""):
             pass
 
+    async def frees_all(self) -> None:
+        """Wait until nothing is staged: a file's bytes go once the journal has forgotten them."""
+        with trio.fail_after(10):
+            while self.parts.staging.used_bytes:  # noqa: ASYNC110 - a background task's doing
+                await trio.sleep(0.02)
+
     def unsent(self) -> list[str]:
         """Return the keys of what is not in the Space: acknowledged, or not even that."""
         unsaved = [opened.inode.key for opened in self.fs.files.unsaved()]

@@ -113,6 +113,7 @@ async def test_a_race_that_is_lost_is_a_conflict(expected_is_there: bool) -> Non
 
 async def test_a_name_that_is_free_again_teaches_nothing_wrong() -> None:
     bench = Bench("honoured")
+    bench.puts.learn(are_honoured=True)
     bench.store.set("k", b"theirs")
 
     async def remove(call: str, key: str) -> None:
