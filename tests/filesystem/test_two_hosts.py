@@ -165,6 +165,24 @@ async def test_what_is_kept_beside_needs_nothing_of_the_version_that_was_replace
     assert conflict_of(space, "f") == b"ours!"
 
 
+async def test_a_large_file_whose_upload_had_begun_is_kept_beside_once(host: Host, space: Space) -> None:
+    """The upload goes to the name that is theirs now; ours begins anew."""
+    handle = await host.create("f")
+    piece = os.urandom(MIB)
+    for number in range(20):
+        await host.fs.files.write(handle, number * MIB, piece)
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    assert any(call.operation == "CreateMultipartUpload" for call in host.wire.calls)
+    space.put("f", b"theirs")
+    with pytest.raises(StaleFile):
+        await host.fs.files.flush(handle)
+    await host.fs.files.release(handle)
+    await host.settle()
+    assert space.get("f") == b"theirs"
+    assert conflict_of(space, "f") == piece * 20
+    assert host.unsent() == []
+
+
 @pytest.mark.parametrize("name", ["n" * 250, "é" * 127])
 async def test_what_is_kept_beside_a_long_name_can_be_seen(host: Host, space: Space, name: str) -> None:
     handle = await host.create(name, b"ours")
