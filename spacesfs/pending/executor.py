@@ -185,7 +185,7 @@ class Executor:
             content.staged.sent(content.staged.begin_sending())
         else:
             target = Target(intent.key, intent.base, intent.attempts)
-            version, given = await self._uploads.finish(target, content, properties, self._ledger.note_attempt)
+            version, given = await self._uploads.finish(target, content, properties, self._ledger.note_attempt_safely)
         if given == properties:
             return stored_info(version, properties)
         self._ledger.confirm_bytes(intent, version)  # its times, at least, were not known when the upload began
@@ -200,9 +200,10 @@ class Executor:
             token = staged.begin_sending()  # no await since the last byte was read
             try:
                 etag = await md5_hex(body)
-                self._ledger.note_attempt(intent.key, etag)
                 if staged.written:  # they may be written over, and then nothing could tell the ETag again
-                    await self._ledger.secure()
+                    await self._ledger.note_attempt_safely(intent.key, etag)
+                else:
+                    self._ledger.note_attempt(intent.key, etag)
                 expected = intent.base.etag if intent.base is not None else None
                 ours = {*self._attempts(intent.key), etag}
                 await self._puts.put(intent.key, body, properties, expected, ours)
@@ -224,7 +225,9 @@ class Executor:
         version = await self._uploads.completed_before(content)
         if version is None:
             target = Target(key, base, attempts)
-            version, _ = await self._uploads.finish(target, content, ObjectProperties(), self._ledger.note_attempt)
+            version, _ = await self._uploads.finish(
+                target, content, ObjectProperties(), self._ledger.note_attempt_safely
+            )
         self._ledger.rebase(key, version)
         self._ledger.stored(content, version)
 
@@ -284,7 +287,7 @@ class Executor:
         contents.hold(content)
         try:
             target = Target(intent.key, intent.base, intent.attempts)
-            version, _ = await self._uploads.finish(target, content, properties, self._ledger.note_attempt)
+            version, _ = await self._uploads.finish(target, content, properties, self._ledger.note_attempt_safely)
         finally:
             contents.release(content)
         return stored_info(version, properties)
@@ -306,6 +309,12 @@ class Executor:
                 await content.fill_gaps()
             except (StaleFile, SpacesError) as error:
                 raise Conflict("another host changed the file, and the bytes not written here are gone") from error
+            if self._uploads.key_of(content) is not None:  # it goes to the name that is theirs
+                if content.is_thin:
+                    raise Conflict("another host changed the file, and some of its bytes are only in our upload")
+                await self._uploads.abandon(content.number)
+                if self._uploads.key_of(content) is not None:
+                    raise Conflict("another host changed the file, and our upload could not be thrown away yet")
             properties = await self._carried.wanted(intent.key, want)
             now = self._ledger.overlay.present(intent.key)
             if now is None or now.content != want.content:

@@ -218,6 +218,17 @@ class Ledger:
         self.overlay.put(noted)
         self._journal.post(SaveIntent(noted))
 
+    async def note_attempt_safely(self, key: str, etag: str) -> None:
+        """As `note_attempt`, where nothing could tell the ETag anew; return when the note is on stable storage.
+
+        Raises:
+            NoSpace: It can't be stored; the request may not be made.
+        """
+        self.note_attempt(key, etag)
+        intent = self.overlay.get(key)
+        if intent is not None:
+            await self._journal.commit(SaveIntent(intent))  # not just what was posted: on a full disk that may be held
+
     def confirm(self, done: Intent, version: ObjectVersion | None) -> None:
         """The Space holds what an intent wanted: a version, or nothing."""
         batch = _Batch()

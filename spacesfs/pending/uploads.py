@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 _CLEAN_UP_SECONDS = 60.0
 
-NoteAttempt = Callable[[str, str], None]
-"""Told a key and the ETag that it may have from now on."""
+NoteAttempt = Callable[[str, str], Awaitable[None]]
+"""Told a key and the ETag that it may have from now on; returns when that is on stable storage."""
 
 
 class PartStore(Protocol):
@@ -146,7 +146,7 @@ class Uploads:
             target: Where it goes; of an upload under way its own key.
             content: What to send; its source is copied from.
             properties: For an upload that has yet to begin.
-            note_attempt: Called with the ETag before the object may appear.
+            note_attempt: Awaited with the ETag before the object may appear.
 
         Raises:
             Conflict: Another host has the key, or changed the object, or what was to be copied is gone.
@@ -168,8 +168,7 @@ class Uploads:
             if token is not None:
                 staged.not_sent(token)
             token = staged.begin_sending()
-            note_attempt(key, etag)
-            await self._commit()  # the ETag is made of parts, which nothing could tell again
+            await note_attempt(key, etag)  # safely: it is made of parts, which nothing could tell again
 
         try:
             version = await begun.upload.finish(content, source, check, seal)

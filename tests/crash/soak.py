@@ -1,6 +1,7 @@
 """Many crash rounds: ``python -m tests.crash.soak --rounds 200``, or ``make soak``.
 
-Ends with 1 at the first thing that is wrong, which leaves its logs behind, and else writes what it did to docs/soak.md.
+Ends with 1 at the first thing that is wrong, which leaves its logs behind. What was right until then is in
+docs/soak.md.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> None:
                 print(f"{name}: {error}", file=sys.stderr)
                 sys.exit(1)
             left -= rounds
-    arguments.report.write_text(_report(tallies, arguments.seed))
+            arguments.report.write_text(_report(tallies, arguments.seed))
 
 
 def _campaign(rgw: RadosGateway, s3: S3Client, name: str, seed: int, rounds: int, tally: Tally) -> None:  # noqa: PLR0917 - the one call is above
