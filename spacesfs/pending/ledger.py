@@ -339,6 +339,8 @@ class Ledger:
             now = self.overlay.get(intent.key)
             if now is not None and now.order == intent.order and isinstance(now.want, Present):
                 self._replace(batch, now, replace(now, want=replace(now.want, source=made)))
+                if now.want.content is not None:
+                    self.contents.move_source(now.want.content, made)
         finally:
             self._set(batch, key, Absent(), aside)
             self._post(batch)
