@@ -200,7 +200,8 @@ class Executor:
             token = staged.begin_sending()  # no await since the last byte was read
             try:
                 etag = await md5_hex(body)
-                if staged.written:  # they may be written over, and then nothing could tell the ETag again
+                # Written over, or not saved, or not what is wanted by now: then nothing could tell the ETag again.
+                if staged.written or not content.is_saved or not self._ledger.is_current(intent):
                     await self._ledger.note_attempt_safely(intent.key, etag)
                 else:
                     self._ledger.note_attempt(intent.key, etag)
@@ -261,7 +262,10 @@ class Executor:
         await self._puts.check(key, base.etag if base is not None else None, {*intent.attempts, source.etag})
         if base is not None:
             await self._around.keep_readers(base)
-        self._ledger.note_attempt(key, source.etag)
+        if self._ledger.is_current(intent):
+            self._ledger.note_attempt(key, source.etag)
+        else:
+            await self._ledger.note_attempt_safely(key, source.etag)
         if want.attributes is not None or want.properties is not None:
             properties = await self._carried.wanted(key, want)
             return properties, await self._store.copy(source.key, key, source_etag=source.etag, replace=properties)

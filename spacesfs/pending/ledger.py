@@ -209,7 +209,7 @@ class Ledger:
         """Before a request that may make an object of this ETag, whatever its reply says.
 
         Nobody waits for the journal: should the note be lost with the process, then so is every later change of the
-        key, and what the key shall hold tells the ETag anew.
+        key, and what the key shall hold tells the ETag anew. Where it would not, see `note_attempt_safely`.
         """
         intent = self.overlay.get(key)
         if intent is None or etag in intent.attempts:
@@ -217,6 +217,11 @@ class Ledger:
         noted = replace(intent, attempts=(*intent.attempts, etag)[-_REMEMBERED_ATTEMPTS:])
         self.overlay.put(noted)
         self._journal.post(SaveIntent(noted))
+
+    def is_current(self, intent: Intent) -> bool:
+        """Say whether nothing else has been wanted of a key since an attempt at it began."""
+        now = self.overlay.get(intent.key)
+        return now is not None and now.order == intent.order
 
     async def note_attempt_safely(self, key: str, etag: str) -> None:
         """As `note_attempt`, where nothing could tell the ETag anew; return when the note is on stable storage.
