@@ -1,7 +1,7 @@
 # On a bare machine every target first installs what it needs: see scripts/setup.
 BIN := .venv/bin
 
-.PHONY: demo test check lint types format docs lock setup
+.PHONY: demo test soak check lint types format docs lock setup
 .DEFAULT_GOAL := check
 
 demo:  ## mount an embedded S3 server: stays until Ctrl-C on a terminal, else a short tour
@@ -10,6 +10,10 @@ demo:  ## mount an embedded S3 server: stays until Ctrl-C on a terminal, else a 
 
 test: setup  ## the whole suite; ARGS="-k rename" runs a part of it
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: setup  ## kill a mount 200 times and more, and compare with the model for long; writes docs/soak.md; ARGS="--rounds 500"
+	$(BIN)/python -m tests.crash.soak $(ARGS)
+	SPACESFS_MODEL_EXAMPLES=1000 $(BIN)/python -m pytest tests/mount/test_model.py
 
 check: lint types test  ## what CI runs
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -33,8 +33,13 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 
 
 class Durability(StrEnum):
-    """What an acknowledged close, fsync, rename or unlink means."""
+    """What an acknowledged close, fsync, rename or unlink means.
 
+    Safe in the journal on this host's stable storage; as that, but fsync means the Space; always the Space.
+    """
+
+    JOURNAL = "journal"
+    FSYNC = "fsync"
     SPACE = "space"
 
 
@@ -232,23 +237,26 @@ class Options(BaseSettings):
     )
     read_only: bool = Field(default=False, description="Refuse every change.")
     durability: Durability = Field(
-        default=Durability.SPACE, description="What an acknowledged change means: it is in the Space."
+        default=Durability.JOURNAL,
+        description="What an acknowledged change means: safe in the journal here; there, and after fsync in the Space; "
+        "always in the Space.",
+    )
+    grace: Annotated[Seconds, Field(ge=0)] = Field(
+        default=1.0, description="How long a change waits at most for later ones that spare it a request."
     )
     uid: Id = Field(default_factory=os.getuid, description="Owner of files that name none.")
     gid: Id = Field(default_factory=os.getgid, description="Group of files that name none.")
     file_mode: Mode = Field(default=0o644, description="Permissions of files that name none, in octal.")
     dir_mode: Mode = Field(default=0o755, description="Permissions of directories that name none, in octal.")
     allow_other: bool = Field(default=False, description="Let other users of this host use the mount.")
-    cache_dir: Folder = Field(
-        default_factory=default_cache_dir,
-        description="Where files are while they are changed, and what was read is kept.",
-    )
+    cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where what was read is kept for later.")
     cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(
-        default=10 * GIB, description="Most disk space to use there; three quarters of it are for changes."
+        default=10 * GIB,
+        description="Most disk space for what was read, and for changes that are not in the Space yet, together.",
     )
     state_dir: Folder = Field(
         default_factory=default_state_dir,
-        description="Where the mount keeps state, such as the log on a host without a system log.",
+        description="Where the journal is: what is acknowledged and not in the Space yet.",
     )
     memory: Annotated[Size, _at_least(16 * MIB)] = Field(
         default=128 * MIB, description="Most memory to use for contents."
@@ -293,30 +301,22 @@ class Options(BaseSettings):
         return resolve_endpoint(self.region, self.endpoint, allow_insecure=self.allow_insecure)
 
 
-class MountConfig(Options):
-    """One mount, all of it checked: ``address`` raises no more if it ``is_located``.
+class SpaceConfig(Options):
+    """A Space and how to deal with it, all of it checked: ``address`` raises no more if it ``is_located``.
 
     Attributes:
-        prefix: Where in the bucket the mount's root is: empty, or ending in ``/``.
-        mountpoint: Absolute, symbolic links resolved.
+        prefix: Which part of the bucket: empty, or ending in ``/``.
     """
 
     bucket: str
     prefix: str = ""
-    mountpoint: Path
 
     @model_validator(mode="after")
-    def _check_together(self) -> MountConfig:
+    def _check_space(self) -> Self:
         if _BUCKET.fullmatch(self.bucket) is None:
             raise ValueError(f'"{self.bucket}" is not a bucket name; give BUCKET or BUCKET:PREFIX')
         if self.is_located:
             self._check_address()
-        if not _is_utf8(self.mountpoint):
-            raise ValueError(f"{str(self.mountpoint)!a} can't be a mountpoint: its name is not UTF-8")
-        for name in ("cache_dir", "state_dir", "log_file"):
-            path = getattr(self, name)
-            if path is not None and path.resolve().is_relative_to(self.mountpoint):
-                raise ValueError(f"{flag_name(name)} {path} lies in the mountpoint; choose a folder outside of it")
         return self
 
     def _check_address(self) -> None:
@@ -326,6 +326,22 @@ class MountConfig(Options):
             raise ValueError(f"{error} (--allow-insecure)") from error
         if address.url.partition("://")[2].startswith(f"{self.bucket}."):
             raise ValueError(f"the endpoint {self.endpoint} holds the bucket's name; leave the name out")
+
+
+class MountConfig(SpaceConfig):
+    """One mount. ``mountpoint`` is absolute, symbolic links resolved."""
+
+    mountpoint: Path
+
+    @model_validator(mode="after")
+    def _check_mountpoint(self) -> Self:
+        if not _is_utf8(self.mountpoint):
+            raise ValueError(f"{str(self.mountpoint)!a} can't be a mountpoint: its name is not UTF-8")
+        for name in ("cache_dir", "state_dir", "log_file"):
+            path = getattr(self, name)
+            if path is not None and path.resolve().is_relative_to(self.mountpoint):
+                raise ValueError(f"{flag_name(name)} {path} lies in the mountpoint; choose a folder outside of it")
+        return self
 
 
 def _is_utf8(path: Path) -> bool:

@@ -152,6 +152,7 @@ class Unsupported(FsError):
 _OF_CLIENT_ERROR: tuple[tuple[type[client.SpacesError], int], ...] = (  # first match wins: subclasses before their base
     (client.QuotaExceeded, errno.EDQUOT),
     (client.AccessDenied, errno.EACCES),
+    (client.NoSuchBucket, errno.EIO),  # who reads "not found" as "deleted" must not see it
     (client.NotFound, errno.ENOENT),
     (client.PreconditionFailed, errno.ESTALE),
     (client.KeyTooLong, errno.ENAMETOOLONG),

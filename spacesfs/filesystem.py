@@ -16,19 +16,18 @@ import trio
 
 from spacesfs.attributes import Attributes
 from spacesfs.client.errors import SpacesError
-from spacesfs.client.models import ObjectInfo
+from spacesfs.content.content import Content
 from spacesfs.content.extents import Extent
 from spacesfs.content.glimpse import Glimpse
 from spacesfs.content.reader import PageReader
 from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory
 from spacesfs.namespace import Namespace
 from spacesfs.openfiles import OpenFiles
-from spacesfs.pending.intents import Delete, Describe, Intent, Move, MoveTree, Publish, Put, RemoveMarker
-from spacesfs.pending.scheduler import Scheduler
-from spacesfs.properties import PropertyKeeper, with_attributes
-from spacesfs.publication import Opened
+from spacesfs.pending.ledger import Ledger
+from spacesfs.pending.scheduler import Left
+from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, segment_of
+from spacesfs.tree.names import check_key, segment_of, split_key
 from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.view import View
 from spacesfs.xattrs import Xattrs
@@ -38,10 +37,11 @@ BLOCK_BYTES = 512  # st_blocks counts these, whatever st_blksize says
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call that creates something."""
+    """Who makes a call: owner and group of what it makes, and the id of the program's thread."""
 
     uid: int
     gid: int
+    thread: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +85,22 @@ class FileSystem:
         view: View,
         resolver: Resolver,
         files: OpenFiles,
-        scheduler: Scheduler,
+        names: Namespace,
+        ledger: Ledger,
         properties: PropertyKeeper,
         pages: PageReader,
-        glimpse: Glimpse | None = None,
+        glimpse: Glimpse,
     ) -> None:
         self._table = table
         self._view = view
         self._resolver = resolver
+        self._ledger = ledger
         self._properties = properties
         self._pages = pages
         self._glimpse = glimpse
         self.files = files
-        self.names = Namespace(table, view, resolver, files, scheduler, properties)
-        self.xattrs = Xattrs(files, view, properties)
+        self.names = names
+        self.xattrs = Xattrs(properties, ledger.scheduler)
         self._directories: dict[int, DirectoryHandle] = {}
         self._next_directory = 1
 
@@ -136,7 +138,11 @@ class FileSystem:
 
     async def readlink(self, number: int) -> bytes:
         """Return the target of a symbolic link."""
-        version = self._table[number].version
+        inode = self._table[number]
+        present = self._ledger.overlay.present(inode.key)
+        if present is not None and present.content is not None:
+            return _all_bytes(await self._ledger.contents.get(present.content))
+        version = inode.version
         if version is None or not version.size:
             raise InvalidCall
         return bytes(await self._pages.read(version, Extent(0, version.size)))
@@ -175,6 +181,18 @@ class FileSystem:
         """Forget a snapshot."""
         self._table.unpin(self._directories.pop(handle).inode)
 
+    async def fsyncdir(self, handle: int) -> None:
+        """Names are safe when their calls return; where fsync means the Space, those in the directory get there first.
+
+        Raises:
+            FsError, SpacesError: One could not be brought there; all others were.
+        """
+        if not self.files.sends_on_fsync:
+            return
+        key = self._directory(handle).inode.key
+        async for _ in self._ledger.scheduler.settle(lambda other: key in {other, split_key(other)[0]}):
+            pass
+
     def _directory(self, handle: int) -> DirectoryHandle:
         try:
             return self._directories[handle]
@@ -183,14 +201,14 @@ class FileSystem:
 
     # --- the content of files
 
-    async def open(self, number: int, flags: int) -> int:
+    async def open(self, number: int, flags: int, thread: int = 0) -> int:
         """Open a file at its newest version; return the handle."""
         inode = self._table[number]
         if inode.attributes.is_directory:
             raise IsDirectory
         await self._resolver.revalidate(inode)
         self._note_open(inode)
-        handle = self.files.open(inode, flags)
+        handle = await self.files.open(inode, flags, thread)
         if flags & os.O_TRUNC:
             try:
                 await self.files.clear(self.files.handle(handle).opened)
@@ -201,29 +219,29 @@ class FileSystem:
 
     def _note_open(self, inode: Inode) -> None:
         listing = self._view.known_listing(inode.parent.key) if inode.parent is not None else None
-        if self._glimpse is not None and inode.parent is not None and listing is not None:
+        if inode.parent is not None and listing is not None:
             self._glimpse.note_open(inode.parent.key, inode.name, listing.objects)
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[int, Inode]:
         """Make and open a file; return the handle and the inode, which counts as looked up.
 
-        With O_EXCL the name is taken in the Space before this returns, so that of several hosts only one succeeds.
+        With O_EXCL, where changes mean the Space, the name is taken there before this returns, so that of several hosts
+        only one succeeds.
         """
         directory, segment = self._table[parent], segment_of(name)
         existing = await self._resolver.find(directory, segment)
         if existing is not None:
             if flags & os.O_EXCL:
                 raise Exists
-            opened = await self.open(existing.number, flags)
+            opened = await self.open(existing.number, flags, caller.thread)
             existing.lookups += 1
             return opened, existing
-        key = check_key(directory.key + segment)
+        check_key(directory.key + segment)
         attributes = self.names.new_attributes(directory, stat.S_IFREG | stat.S_IMODE(mode), caller.uid, caller.gid)
-        replaces = await self.files.take_over(key)
         inode = self._table.add(directory, segment, attributes)
-        handle = self.files.create(inode, flags, replaces)
+        handle = self.files.create(inode, flags, caller.thread)
         inode.lookups += 1
-        if flags & os.O_EXCL:
+        if flags & os.O_EXCL and self._ledger.is_direct:
             await self._claim(inode, handle)
         self.names.touch(directory)
         return handle, inode
@@ -234,95 +252,70 @@ class FileSystem:
         except BaseException:
             inode.lookups -= 1
             self._table.unlink(inode.parent or inode, inode.name)
+            self._view.doubt(inode.parent.key if inode.parent is not None else "")
             await self.files.release(handle)
             raise
 
     async def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
         """Return up to ``length`` bytes; fewer only at the end of the file."""
-        opened = self.files.handle(handle)
-        return await opened.opened.file.read(opened.reader, offset, length)
+        return await self.files.read(handle, offset, length)
 
-    async def setattr(self, number: int, change: AttributeChange, handle: int | None) -> Inode:
+    async def setattr(self, number: int, change: AttributeChange, handle: int | None, thread: int = 0) -> Inode:
         """Change attributes and size; return the inode."""
         inode = self._table[number]
         if change.size is not None:
-            await self._truncate(inode, change.size, handle)
+            await self._truncate(inode, change.size, handle, thread)
         changed = change.apply(inode.attributes)
         if changed is inode.attributes:
             return inode
         before, inode.attributes = inode.attributes, changed
         try:
-            await self._save_attributes(inode)
+            await self._properties.set_attributes(inode, changed, thread)
         except (FsError, SpacesError):
             inode.attributes = before
             raise
-        if inode.attributes is not changed:  # written to, or looked up with the old ones
+        if inode.attributes is not changed:  # written to meanwhile, or looked up with the old ones
             inode.attributes = change.apply(inode.attributes)
         return inode
 
-    async def _save_attributes(self, inode: Inode) -> None:
-        if not inode.attributes.is_directory:
-            await self.files.save_attributes(inode)
-        elif inode.key:  # the root of a bucket has no object that could carry them: they last as long as the mount
-            await self._properties.change_directory(inode.key, with_attributes(inode.attributes))
-
-    async def _truncate(self, inode: Inode, size_bytes: int, handle: int | None) -> None:
+    async def _truncate(self, inode: Inode, size_bytes: int, handle: int | None, thread: int) -> None:
         if handle is not None:
             await self.files.truncate(self.files.handle(handle).opened, size_bytes)
             return
-        own = await self.open(inode.number, os.O_WRONLY)
+        own = await self.open(inode.number, os.O_WRONLY, thread)
         try:
-            opened = self.files.handle(own).opened
-            await self.files.truncate(opened, size_bytes)
-            await self.files.publish(opened)
+            await self.files.truncate(self.files.handle(own).opened, size_bytes)
+            await self.files.flush(own)
         finally:
             await self.files.release(own)
 
     # --- the way to the Space
 
-    async def sync(self, path: str) -> AsyncIterator[tuple[int, int, int]]:
-        """Bring everything at or below a path (relative to the root, "" for all) to the Space.
-
-        Yields:
-            Changes left, bytes left, and bytes in all, before each step and at the end.
+    async def sync(self, path: str) -> AsyncIterator[Left]:
+        """Bring everything at or below a path (relative to the root, "" for all) to the Space; yield what is left.
 
         Raises:
             FsError, SpacesError: Something could not be brought there; all else was.
         """
         prefix = self._table.root.key + path.strip("/")
-        todo = [opened for opened in self.files.unpublished() if _is_within(opened, prefix)]
-        total = sum(opened.file.size for opened in todo)
-        left = total
         failure: FsError | SpacesError | None = None
-        for number, opened in enumerate(todo):
-            yield len(todo) - number, left, total
-            left -= opened.file.size
-            try:
-                await self.files.publish(opened)
-            except (FsError, SpacesError) as error:
-                failure = failure or error
-        yield 0, max(left, 0), total
+        for opened in self.files.unsaved():
+            if _is_within(opened.inode.key, prefix):
+                try:
+                    await self.files.save(opened)
+                except (FsError, SpacesError) as error:
+                    failure = failure or error
+        async for left in self._ledger.scheduler.settle(lambda key: _is_within(key, prefix)):
+            yield left
         if failure is not None:
             raise failure
 
 
-def note_confirmed(view: View, intent: Intent, stored: ObjectInfo | None) -> None:
-    """Bring the view up to date with a change that the Space confirmed."""
-    match intent:
-        case Delete(key, _):
-            view.note_removed(key())
-        case RemoveMarker(key):
-            view.note_removed(key)
-        case Move(info, _, _):
-            view.note_removed(info.key)
-        case MoveTree(source, target):
-            view.note_tree_moved(source, target)
-        case Publish() | Put() | Describe():
-            pass
-    if stored is not None:
-        view.note_stored(stored)
+def _all_bytes(content: Content) -> bytes:
+    buffer = memoryview(bytearray(content.staged.size))
+    content.read_present(Extent(0, len(buffer)), buffer)
+    return bytes(buffer)
 
 
-def _is_within(opened: Opened, prefix: str) -> bool:
-    key = opened.inode.key
+def _is_within(key: str, prefix: str) -> bool:
     return not prefix or key == prefix or key.startswith(prefix.rstrip("/") + "/")

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import stat
 import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
+from typing import Protocol
 
-from spacesfs.attributes import DIRECTORY_TYPE, Attributes, metadata_with
+from spacesfs.attributes import DIRECTORY_TYPE, Attributes
 from spacesfs.client.errors import SpacesError
-from spacesfs.client.models import ObjectProperties, ObjectVersion
+from spacesfs.client.models import ListPage, ObjectProperties, ObjectVersion
 from spacesfs.errors import Conflict, Exists, FsError, InvalidCall, IsDirectory, NotDirectory, NotEmpty, StaleFile
 from spacesfs.openfiles import OpenFiles
-from spacesfs.pending.intents import Move, MoveTree, Put, RemoveMarker
-from spacesfs.pending.scheduler import Scheduler
-from spacesfs.properties import PropertyKeeper
+from spacesfs.pending.intents import Intent, Present
+from spacesfs.pending.ledger import Ledger, Move
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, segment_of
-from spacesfs.tree.resolver import Resolver, walk
+from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
 
 log = logging.getLogger(__name__)
@@ -25,24 +28,32 @@ log = logging.getLogger(__name__)
 _BINARY_TYPE = "application/octet-stream"  # what s3fs gives symbolic links
 
 
+class TreeStore(Protocol):
+    """What is needed of a bucket here."""
+
+    def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
+        """Yield the pages of a listing."""
+
+
 class Namespace:
     """The calls that change names. Each returns when the change is acknowledged."""
 
     def __init__(  # noqa: PLR0917 - the parts of a mount; FileSystem builds one
         self,
+        store: TreeStore,
         table: InodeTable,
         view: View,
         resolver: Resolver,
         files: OpenFiles,
-        scheduler: Scheduler,
-        properties: PropertyKeeper,
+        ledger: Ledger,
     ) -> None:
+        self._store = store
         self._table = table
         self._view = view
         self._resolver = resolver
         self._files = files
-        self._scheduler = scheduler
-        self._properties = properties
+        self._ledger = ledger
+        self._overlay = ledger.overlay
 
     def new_attributes(self, directory: Inode, mode: int, uid: int, gid: int) -> Attributes:
         """Return the attributes of something new; a set-group-id directory hands its group down, as on Linux."""
@@ -80,18 +91,15 @@ class Namespace:
         if await self._resolver.find(directory, segment) is not None:
             raise Exists
         key = check_key(directory.key + segment + ("/" if attributes.is_directory else ""))
-        replaces = await self._files.take_over(key)
-        properties = ObjectProperties(content_type=content_type, metadata=metadata_with(attributes, {}))
+        want = Present(len(body), attributes=attributes, properties=ObjectProperties(content_type=content_type))
+        if attributes.is_directory:
+            self._view.note_made(key)
         try:
-            await self._scheduler.acknowledge(Put(key, body, properties, is_new=replaces is None))
+            await self._ledger.make(key, body, want)
         except Conflict as error:
             self._view.doubt(directory.key)
             raise Exists from error
-        inode = self._table.add(directory, segment, attributes)
-        if attributes.is_directory:
-            self._view.note_made(key)
-        else:
-            inode.version = self._view.version_of(key)
+        inode = self._resolver.made(directory, segment, attributes)
         inode.lookups += 1
         self.touch(directory)
         return inode
@@ -120,38 +128,61 @@ class Namespace:
         if not inode.attributes.is_directory:
             raise NotDirectory
         await self._check_empty(inode)
-        await self._scheduler.acknowledge(RemoveMarker(inode.key))
+        version = await self._marker_version(inode.key)
         self._table.unlink(directory, inode.name)
+        await self._ledger.remove(inode.key, version)
         self.touch(directory)
         await self._keep(directory)
 
+    async def _marker_version(self, key: str) -> ObjectVersion | None:
+        """Return the marker that the Space holds of a directory, as far as is known."""
+        if key in self._overlay:
+            return None  # the intent knows
+        marker = await self._view.marker(key)
+        return ObjectVersion(key, marker.etag, marker.size) if marker is not None else None
+
     async def _check_empty(self, inode: Inode) -> None:
-        marker = await self._view.marker(inode.key)
+        key = inode.key
+        if any(self._resolver.is_ahead(child) for child in inode.children.values()):
+            raise NotEmpty
+        if any(isinstance(intent.want, Present) and intent.key != key for intent in self._overlay.below(key)):
+            raise NotEmpty
+        marker = await self._view.marker(key) if key not in self._overlay else None
         if marker is not None and marker.size:  # another program's data, under a key that ends in a slash
             raise NotEmpty
-        if any(self._files.is_ahead(child) for child in inode.children.values()):
-            raise NotEmpty
-        if not await self._view.is_empty(inode.key, self._files.is_doomed):
-            raise NotEmpty
+        with self._ledger.watching(key) as confirmed:
+            if not await self._view.is_empty(key, partial(self._is_gone, confirmed)):
+                raise NotEmpty
 
     async def _keep(self, directory: Inode) -> None:
         """Give a directory a marker if it would vanish with its last child.
 
         That this fails is no reason to call what was done before a failure.
         """
-        if directory.parent is None or not directory.is_linked:
+        key = directory.key
+        if directory.parent is None or not directory.is_linked or self._overlay.shows_directory(key):
             return
+        if await self._keeps_itself(key):
+            return
+        want = Present(0, attributes=directory.attributes, properties=ObjectProperties(content_type=DIRECTORY_TYPE))
         try:
-            if not await self._view.keeps_itself(directory.key, self._files.is_doomed):
-                metadata = metadata_with(directory.attributes, {})
-                properties = ObjectProperties(content_type=DIRECTORY_TYPE, metadata=metadata)
-                await self._scheduler.acknowledge(Put(directory.key, b"", properties, is_new=True))
+            await self._ledger.make(key, b"", want)
         except (FsError, SpacesError) as error:
-            log.warning("%s may vanish, for it holds nothing any more: %s", directory.key, error)
+            log.warning("%s may vanish, for it holds nothing any more: %s", key, error)
+
+    async def _keeps_itself(self, key: str) -> bool:
+        """Say whether a directory is known to go on without a marker of ours; a Space out of order does not tell."""
+        try:
+            with self._ledger.watching(key) as confirmed:
+                return await self._view.keeps_itself(key, partial(self._is_gone, confirmed))
+        except SpacesError:
+            return False
 
     # --- renaming
 
-    async def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, *, may_replace: bool) -> None:
+    async def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, thread: int = 0, *, may_replace: bool
+    ) -> None:
         """Give a file or directory another name; a file or an empty directory there is replaced, if that is allowed."""
         source, target, segment = self._table[parent], self._table[new_parent], segment_of(new_name)
         inode = await self._resolver.get(source, segment_of(name))
@@ -165,7 +196,7 @@ class Namespace:
         if inode.attributes.is_directory:
             await self._rename_directory(inode, target, segment)
         else:
-            await self._rename_file(inode, target, segment, replaced)
+            await self._rename_file(inode, target, segment, thread)
         self.touch(source)
         self.touch(target)
         await self._keep(source)
@@ -179,53 +210,77 @@ class Namespace:
             raise IsDirectory
         await self._check_empty(replaced)
 
-    async def _rename_file(self, inode: Inode, target: Inode, name: str, replaced: Inode | None) -> None:
-        key = check_key(target.key + name)
+    async def _rename_file(self, inode: Inode, target: Inode, name: str, thread: int) -> None:
+        new_key = check_key(target.key + name)
         opened = self._files.of(inode)
-        replaces = await self._files.take_over(key)
-        if replaced is not None:
-            await self._files.keep(replaced)
-            replaces = await self._files.settled_version(replaced)
         if opened is not None:
-            async with opened.file.lock:  # an upload under way is waited for: it goes to the old name
-                is_unsent = opened.file.base is None
-                if is_unsent:  # the new name costs nothing
-                    opened.file.base = replaces
-                    self._table.move(inode, target, name)
-            if opened.file.has_written or not opened.handles:
-                await self._files.publish(opened)
-            if is_unsent:
-                return
-        version = self._files.version_of(inode)
-        if version is None:
+            await self._files.save(opened)  # a rename says that the file is as it should be
+        key, version = inode.key, _at(inode.version, inode.key)
+        if not inode.is_linked:
             raise StaleFile
-        info = await self._properties.info(version)
-        with self._files.moving([inode]):
-            await self._move(Move(info, key, replaces), target)
-            self._files.rebase(inode, ObjectVersion(key, info.etag, info.size))
+        replaced = self._table.child(target, name)
+        replaces = _at(replaced.version, new_key) if replaced is not None else None
+        move = Move(key, new_key, self._files.size_of(inode), version, replaces)
         self._table.move(inode, target, name)
-
-    async def _move(self, move: Move | MoveTree, target: Inode) -> None:
-        try:
-            await self._scheduler.acknowledge(move)
-        except (FsError, SpacesError):
-            self._view.doubt(target.key)  # it may hold something else than was believed, or part of what was moved
-            raise
+        await self._ledger.move([move], thread=thread)
 
     async def _rename_directory(self, inode: Inode, target: Inode, name: str) -> None:
         if target is inode or any(ancestor is inode for ancestor in _ancestors(target)):
             raise InvalidCall
         old_prefix, new_prefix = inode.key, check_key(f"{target.key}{name}/")
-        inside = self._files.below(old_prefix)
-        with self._files.moving(inside):
-            await self._move(MoveTree(old_prefix, new_prefix), target)
-            for child in {*walk(inode), *inside}:
-                version = self._files.version_of(child)
-                if version is not None and version.key.startswith(old_prefix):
-                    moved = ObjectVersion(new_prefix + version.key.removeprefix(old_prefix), version.etag, version.size)
-                    self._files.rebase(child, moved)
+        replaces = await self._marker_version(new_prefix)
+        await self._files.save_below(old_prefix)
+        objects = await self._objects_below(old_prefix)
+        # No await from here until all is decided.
+        moves = [Move(key, "", version.size, version, None) for key, version in objects.items()]
+        intents = [intent for intent in self._overlay.below(old_prefix) if isinstance(intent.want, Present)]
+        moves += [Move(intent.key, "", _size(intent), None, None) for intent in intents]
+        moves = [replace(move, new_key=check_key(new_prefix + move.key.removeprefix(old_prefix))) for move in moves]
+        moves = [replace(move, replaces=replaces) if move.new_key == new_prefix else move for move in moves]
+        moved = {move.key for move in moves}
+        emptied = [(key, None) for key in _directories(moved, old_prefix) if key not in moved]
         self._table.move(inode, target, name)
-        await self._keep(inode)  # it may have held nothing but files that are not in the Space yet
+        await self._ledger.move(moves, emptied)
+
+    async def _objects_below(self, prefix: str) -> dict[str, ObjectVersion]:
+        """Return what the Space holds under a prefix, and nothing that this mount knows better."""
+        objects: dict[str, ObjectVersion] = {}
+        with self._ledger.watching(prefix) as confirmed:
+            async with aclosing(self._store.list(prefix)) as pages:
+                async for page in pages:
+                    objects.update((o.key, ObjectVersion(o.key, o.etag, o.size)) for o in page.objects)
+        for key, version in confirmed.items():
+            if version is None:
+                objects.pop(key, None)
+            else:
+                objects[key] = version
+        return {key: version for key, version in objects.items() if key not in self._overlay}
+
+    def _is_gone(self, confirmed: dict[str, ObjectVersion | None], key: str) -> bool:
+        """Say whether what the Space shows under a key is gone for this mount, or by now for the Space too."""
+        if key in confirmed and confirmed[key] is None:
+            return True
+        return self._overlay.shows_directory(key) is False if key.endswith("/") else self._overlay.is_absent(key)
+
+
+def _at(version: ObjectVersion | None, key: str) -> ObjectVersion | None:
+    """Return a version if it is that of a key, and not of the key that its file had before."""
+    return version if version is not None and version.key == key else None
+
+
+def _size(intent: Intent) -> int:
+    return intent.want.size if isinstance(intent.want, Present) else 0
+
+
+def _directories(keys: Iterable[str], prefix: str) -> set[str]:
+    """Return the directories that keys lie in, from a prefix downwards; the prefix is one of them."""
+    found = {prefix}
+    for key in keys:
+        directory = key[: key.rstrip("/").rfind("/") + 1]
+        while len(directory) > len(prefix) and directory not in found:
+            found.add(directory)
+            directory = directory[: directory[:-1].rfind("/") + 1]
+    return found
 
 
 def _ancestors(inode: Inode) -> list[Inode]:

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from spacesfs.attributes import read_xattrs, with_xattr
 from spacesfs.client.models import ObjectInfo, ObjectProperties
-from spacesfs.errors import InvalidCall, NoAttribute, NotFound, Unsupported
-from spacesfs.openfiles import OpenFiles
+from spacesfs.errors import InvalidCall, NoAttribute, Unsupported
+from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import Change, PropertyKeeper
 from spacesfs.tree.inodes import Inode
-from spacesfs.tree.view import View
 
 LIVE_PREFIX = "user.spaces."
+ERROR_NAME = "user.spaces.error"
 _LIVE: dict[str, Callable[[ObjectInfo], str | None]] = {
     "user.spaces.etag": lambda info: info.etag,
     "user.spaces.key": lambda info: info.key,
@@ -34,10 +34,9 @@ def is_offered(name: bytes) -> bool:
 class Xattrs:
     """Reads and changes the extended attributes of files and directories."""
 
-    def __init__(self, files: OpenFiles, view: View, properties: PropertyKeeper) -> None:
-        self._files = files
-        self._view = view
+    def __init__(self, properties: PropertyKeeper, scheduler: Scheduler) -> None:
         self._properties = properties
+        self._scheduler = scheduler
 
     async def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value.
@@ -46,12 +45,14 @@ class Xattrs:
             NoAttribute: There is none of this name.
         """
         text = _text(name)
-        info = await self._info(inode)
+        if text == ERROR_NAME:
+            return self._error(inode)
+        info = await self._properties.info(inode)
         if info is None:
             raise NoAttribute
         if text in _LIVE:
             live = _LIVE[text](info)
-            if live is None:
+            if not live:
                 raise NoAttribute
             return live.encode()
         try:
@@ -59,9 +60,16 @@ class Xattrs:
         except KeyError:
             raise NoAttribute from None
 
+    def _error(self, inode: Inode) -> bytes:
+        """Return why the last change of a file or directory is not in the Space."""
+        _, error = self._scheduler.attempts(inode.key)
+        if not error:
+            raise NoAttribute
+        return error.encode()
+
     async def names(self, inode: Inode) -> list[bytes]:
         """Return the names of what is stored; live ones are not listed, so that copying a file does not copy them."""
-        info = await self._info(inode)
+        info = await self._properties.info(inode)
         return [name.encode() for name in read_xattrs(info.properties.metadata)] if info is not None else []
 
     async def set(self, inode: Inode, name: bytes, value: bytes) -> None:
@@ -93,24 +101,9 @@ class Xattrs:
             await self._change(inode, lambda old: replace(old, metadata=with_xattr(old.metadata, text, None)))
 
     async def _change(self, inode: Inode, change: Change) -> None:
-        if inode.attributes.is_directory:
-            if not inode.key:
-                raise Unsupported  # the root of a bucket has no object that could carry it
-            await self._properties.change_directory(inode.key, change)
-            return
-        opened = self._files.of(inode)
-        if opened is not None:
-            await self._files.publish(opened)
-        version = self._files.version_of(inode)
-        if version is None:
-            raise NotFound  # unlinked before it ever was in the Space
-        await self._properties.change(version, change)
-
-    async def _info(self, inode: Inode) -> ObjectInfo | None:
-        if inode.attributes.is_directory:
-            return await self._view.marker(inode.key) if inode.key else None
-        version = self._files.version_of(inode)
-        return await self._properties.info(version) if version is not None else None
+        if not inode.key:
+            raise Unsupported  # the root of a bucket has no object that could carry it
+        await self._properties.change(inode, change)
 
 
 def _text(name: bytes) -> str:

@@ -7,7 +7,6 @@ installs it; nothing is skipped.
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -127,9 +126,11 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
 
     A thread that waits for a mount cannot be killed before the mount answers, so the mounts go first.
     """
+    factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - the hook gets no fixture
+    mounts_below = factory.getbasetemp()
 
     def expire() -> None:
-        abort_mounts(Path(tempfile.gettempdir()))  # never one that a person works in
+        abort_mounts(mounts_below)  # never one that a person or another run works in
         pytest_timeout.timeout_timer(item, settings)
 
     timer = threading.Timer(settings.timeout, expire)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import trio
 
@@ -20,10 +23,14 @@ from spacesfs.client.models import (
     ObjectProperties,
     ObjectVersion,
     Part,
+    Upload,
 )
 
 Hook = Callable[[str, str], Awaitable[None]]
 """Told of a call and its key before it takes effect; may wait, raise, or change the store."""
+
+Conditions: TypeAlias = Literal["honoured", "ignored", "versioned"]
+"""What a PUT does with a condition; a versioned bucket ignores If-None-Match and refuses every If-Match."""
 
 _PLAIN = ObjectProperties()
 _PAGE_KEYS = 1000
@@ -52,6 +59,8 @@ class MemoryStore:
         piece_hook: Awaited after each piece of a body that `get_range` brings.
         late_hook: Awaited when the call has taken effect, before its reply is there.
         in_flight_bytes: Bodies of puts and parts that are being sent; ``peak_bytes`` is the most there ever was.
+        conditions: What a PUT does with a condition.
+        undeletable: Keys that a multi-object delete may not remove.
     """
 
     def __init__(self) -> None:
@@ -62,9 +71,12 @@ class MemoryStore:
         self.in_flight_bytes = self.peak_bytes = 0
         self._received: Counter[str] = Counter()
         self.uploads: dict[str, dict[int, bytes]] = {}
+        self.conditions: Conditions = "honoured"
+        self.undeletable: set[str] = set()
         self.page_keys = _PAGE_KEYS
         self._objects: dict[str, _Stored] = {}
         self._properties: dict[str, ObjectProperties] = {}
+        self._uploads: dict[str, Upload] = {}
         self._clock_ns = 1_700_000_000_123_000_000
 
     # --- from outside: what another host does, at once
@@ -96,7 +108,8 @@ class MemoryStore:
         self._clock_ns += 1_001_000_000
         etag = etag or hashlib.md5(body, usedforsecurity=False).hexdigest()
         told = replace(properties, acl=None, tags=None)
-        info = ObjectInfo(key, len(body), etag, self._clock_ns, told)
+        tag_count = properties.tags.count("=") if properties.tags else 0
+        info = ObjectInfo(key, len(body), etag, self._clock_ns, told, tag_count)
         self._objects[key] = _Stored(body, info, properties.acl or "private", properties.tags)
         return ObjectVersion(key, etag, len(body))
 
@@ -154,8 +167,7 @@ class MemoryStore:
     ) -> str:
         """As `Bucket.put`."""
         await self._send("put", key, len(body))
-        now = self._objects.get(key)
-        if (if_none_match and now) or (if_match is not None and (now is None or now.info.etag != if_match)):
+        if not self._meets(key, if_match, is_new=if_none_match):
             raise PreconditionFailed("another version", key=key)
         etag = self.set(key, bytes(body), properties).etag
         await self.late_hook("put", key)
@@ -166,13 +178,17 @@ class MemoryStore:
         await self._begin("create_upload", key)
         upload_id = f"upload-{len(self.calls)}"
         self.uploads[upload_id] = {}
+        self._uploads[upload_id] = Upload(key, upload_id, time.time_ns())
         self._properties[upload_id] = properties
+        await self.late_hook("create_upload", key)
         return upload_id
 
     async def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray | memoryview) -> Part:
         """As `Bucket.upload_part`."""
         await self._send("upload_part", key, len(body))
-        return self._part(upload_id, number, bytes(body))
+        part = self._part(upload_id, number, bytes(body))
+        await self.late_hook("upload_part", key)
+        return part
 
     async def copy_part(  # noqa: PLR0917 - as the bucket's own
         self,
@@ -190,7 +206,9 @@ class MemoryStore:
         source = self._find(source_key)
         if end > len(source.body):
             raise InvalidRange("past the end", key=source_key)
-        return self._part(upload_id, number, source.body[start:end])
+        part = self._part(upload_id, number, source.body[start:end])
+        await self.late_hook("copy_part", key)
+        return part
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part], *, tags: str | None = None) -> str:
         """As `Bucket.complete_upload`."""
@@ -211,6 +229,21 @@ class MemoryStore:
         await self._begin("abort_upload", key)
         if self.uploads.pop(upload_id, None) is None:
             raise NoSuchUpload("gone", key=key)
+        await self.late_hook("abort_upload", key)
+
+    async def list_parts(self, key: str, upload_id: str) -> builtins.list[Part]:
+        """As `Bucket.list_parts`."""
+        await self._begin("list_parts", key)
+        if upload_id not in self.uploads:
+            raise NoSuchUpload("gone", key=key)
+        parts = sorted(self.uploads[upload_id].items())
+        return [Part(number, hashlib.md5(body, usedforsecurity=False).hexdigest(), len(body)) for number, body in parts]
+
+    async def list_uploads(self, prefix: str = "") -> builtins.list[Upload]:
+        """As `Bucket.list_uploads`."""
+        await self._begin("list_uploads", prefix)
+        found = [self._uploads[upload_id] for upload_id in self.uploads]
+        return sorted((upload for upload in found if upload.key.startswith(prefix)), key=lambda upload: upload.key)
 
     async def copy(
         self,
@@ -237,13 +270,16 @@ class MemoryStore:
         """As `Bucket.delete`."""
         await self._begin("delete", key)
         self.remove(key)
+        await self.late_hook("delete", key)
 
-    async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
-        """As `Bucket.delete_many`."""
+    async def delete_many(self, keys: Sequence[str]) -> builtins.list[DeleteFailure]:
+        """As `Bucket.delete_many`; counts as one call, of the first key."""
+        await self._begin("delete_many", keys[0])
         for key in keys:
-            await self._begin("delete_many", key)
-            self.remove(key)
-        return []
+            if key not in self.undeletable:
+                self.remove(key)
+        await self.late_hook("delete_many", keys[0])
+        return [DeleteFailure(key, "AccessDenied", "no right") for key in keys if key in self.undeletable]
 
     async def get_acl(self, key: str) -> Acl:
         """As `Bucket.get_acl`."""
@@ -256,11 +292,17 @@ class MemoryStore:
         return self._find(key).tags
 
     async def list_page(
-        self, prefix: str, *, delimiter: str | None = None, max_keys: int = _PAGE_KEYS, resume: str | None = None
+        self,
+        prefix: str,
+        *,
+        delimiter: str | None = None,
+        max_keys: int = _PAGE_KEYS,
+        start_after: str | None = None,
+        resume: str | None = None,
     ) -> ListPage:
         """As `Bucket.list_page`; names go by code points, as UTF-8 does."""
         await self._begin("list_page", prefix)
-        after = resume or ""
+        after = resume or start_after or ""
         names: dict[str, ListedObject | None] = {}
         for key in filter(lambda key: key.startswith(prefix), self.names()):
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
@@ -300,6 +342,13 @@ class MemoryStore:
             await self._begin(call, key)
         finally:
             self.in_flight_bytes -= size
+
+    def _meets(self, key: str, if_match: str | None, *, is_new: bool) -> bool:
+        if self.conditions == "versioned":
+            return if_match is None
+        now = self._objects.get(key)
+        is_met = (not is_new or now is None) and (if_match is None or (now is not None and now.info.etag == if_match))
+        return is_met or self.conditions == "ignored"
 
     def _find(self, key: str) -> _Stored:
         try:

@@ -22,7 +22,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FLAG = re.compile(r"--[a-z][a-z-]+")
-COMMAND = re.compile(r"(?:^|[` /])spacesfs ([a-z]+(?: show| reference)?)\b", re.MULTILINE)
+GROUPS = ("config", "buckets", "uploads", "cdn", "pending")
+COMMAND = re.compile(rf"(?:^|[` /(])spacesfs ((?:(?:{'|'.join(GROUPS)}) )?[a-z]+)\b", re.MULTILINE)
 TARGET = re.compile(r"^make ([a-z]+)\b", re.MULTILINE)
 TABLE = re.compile(r"^<!-- options.*?-->\n(.*?)^<!-- end of options -->$", re.MULTILINE | re.DOTALL)
 SOURCE_PATH = re.compile(r"^(?:tests|spacesfs|scripts|systemd|docker|docs|requirements|\.ci)/[\w./@-]*$")
@@ -65,8 +66,10 @@ def test_make_targets_exist(document: Path) -> None:
 @documents
 def test_flags_of_our_commands_exist(document: Path) -> None:
     lines = [line for code in code_of(document) for line in code.replace("\\\n", " ").splitlines()]
-    ours = [line.partition("#")[0] for line in lines if re.match(r"\s*(\S+=\S+ )*spacesfs mount ", line)]
-    assert {flag for line in ours for flag in FLAG.findall(line)} <= flags_of("mount")
+    for line in lines:
+        for command in COMMAND.findall(line):
+            used = line.partition("#")[0].partition(f"spacesfs {command}")[2].partition("|")[0]
+            assert set(FLAG.findall(used)) <= flags_of(command), line
 
 
 def test_the_table_of_options_is_as_generated() -> None:
@@ -84,7 +87,7 @@ def test_every_option_of_mount_is_documented() -> None:
 
 def test_every_command_is_shown_somewhere() -> None:
     shown = {command for document in DOCUMENTS for code in code_of(document) for command in COMMAND.findall(code)}
-    assert {"mount", "umount", "list", "status", "sync", "config show"} <= shown
+    assert commands() - set(GROUPS) - {"config reference"} <= shown
 
 
 def test_every_decision_is_in_the_index() -> None:
@@ -126,15 +129,14 @@ def code_of(document: Path) -> Iterator[str]:
 @cache
 def commands() -> frozenset[str]:
     """Return the commands that the program offers; those of a group with its name before them."""
-    groups = {"": "", "config": "config "}
     found = set()
-    for group, prefix in groups.items():
+    for group in ("", *GROUPS):
         listed = spacesfs(*group.split(), "--help").stdout.partition("Commands:\n")[2]
-        found |= {prefix + name for name in re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE)}
+        found |= {f"{group} {name}".strip() for name in re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE)}
     return frozenset(found)
 
 
 @cache
 def flags_of(command: str) -> frozenset[str]:
     """Return the long flags that a command's help shows."""
-    return frozenset(FLAG.findall(spacesfs(command, "--help").stdout))
+    return frozenset(FLAG.findall(spacesfs(*command.split(), "--help").stdout))

@@ -27,7 +27,7 @@ CLIENT_ERRORS = [
         (client.AccessDenied, errno.EACCES),
         (client.EncryptedObject, errno.EACCES),
         (client.NoSuchKey, errno.ENOENT),
-        (client.NoSuchBucket, errno.ENOENT),
+        (client.NoSuchBucket, errno.EIO),
         (client.PreconditionFailed, errno.ESTALE),
         (client.KeyTooLong, errno.ENAMETOOLONG),
         (client.TooLarge, errno.EFBIG),

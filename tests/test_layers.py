@@ -14,8 +14,9 @@ MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "spacesfs").rglob("*
 GROUND = {"metrics", "tasks", "logs"}  # import nothing of ours, and anyone may use them
 BELOW_TREE = GROUND | {"cache", "client", "errors", "attributes"}
 BELOW_FILESYSTEM = BELOW_TREE | {"tree", "content", "pending"}
-FILESYSTEM = {"properties", "publication", "openfiles", "namespace", "xattrs", "filesystem"}
-EVERYTHING = BELOW_FILESYSTEM | FILESYSTEM | {"fuse", "config", "cli"}
+FILESYSTEM = {"properties", "openfiles", "localview", "namespace", "xattrs", "filesystem"}
+BELOW_FUSE = BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access", "start"}
+EVERYTHING = BELOW_FUSE | {"unmounted", "fuse", "cli"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": EVERYTHING,
@@ -27,13 +28,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tree": BELOW_TREE,
     "content": BELOW_TREE,
     "pending": BELOW_TREE | {"content"},
-    "properties": BELOW_FILESYSTEM,
-    "publication": BELOW_FILESYSTEM | {"properties"},
-    "openfiles": BELOW_FILESYSTEM | {"publication"},
+    "properties": BELOW_FILESYSTEM | {"openfiles"},
+    "openfiles": BELOW_FILESYSTEM,
+    "localview": BELOW_FILESYSTEM | {"openfiles"},
     "namespace": BELOW_FILESYSTEM | {"properties", "openfiles"},
     "xattrs": BELOW_FILESYSTEM | {"properties", "openfiles"},
     "filesystem": BELOW_FILESYSTEM | FILESYSTEM,
-    "fuse": BELOW_FILESYSTEM | FILESYSTEM | {"config"},
+    "assembly": BELOW_FILESYSTEM | FILESYSTEM,
+    "access": BELOW_TREE | {"config"},
+    "start": BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access"},
+    "unmounted": BELOW_FUSE,
+    "fuse": BELOW_FUSE,
     "config": EVERYTHING,
     "cli": EVERYTHING,
 }

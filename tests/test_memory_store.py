@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from types_boto3_s3 import S3Client
 
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.credentials import Credentials
@@ -83,6 +84,9 @@ async def check_uploads(store: Store) -> None:
     upload = await store.create_upload("k", ObjectProperties(metadata={"x": "y"}))
     copied = await store.copy_part("k", upload, 1, "base", 0, 5 * MIB, source_etag="0" * 32)  # ignored, as it is there
     sent = await store.upload_part("k", upload, 2, b"end")
+    assert await store.list_parts("k", upload) == [copied, sent]
+    assert [(found.key, found.upload_id) for found in await store.list_uploads("k")] == [("k", upload)]
+    assert await store.list_uploads("other") == []
     etag = await store.complete_upload("k", upload, [copied, sent], tags="a=b")
     info = await store.head("k")
     assert (info.size, info.etag, info.properties.metadata) == (5 * MIB + 3, etag, {"x": "y"})
@@ -96,6 +100,9 @@ async def check_uploads(store: Store) -> None:
             await store.abort_upload("k", gone)
     with pytest.raises(NoSuchUpload):
         await store.upload_part("k", aborted, 1, b"x")
+    with pytest.raises(NoSuchUpload):
+        await store.list_parts("k", aborted)
+    assert await store.list_uploads() == []
 
 
 async def check_listings(store: Store) -> None:
@@ -109,9 +116,22 @@ async def check_listings(store: Store) -> None:
     assert page.resume
     rest = await store.list_page("e/", resume=page.resume)
     keys = [entry.key for entry in page.objects + rest.objects]
+    page = await store.list_page("", delimiter="/", start_after="a")
+    assert ([entry.key for entry in page.objects], page.prefixes) == (["d0"], ("d/", "e/"))
+    page = await store.list_page("d/", delimiter="/", start_after="d/")
+    assert ([entry.key for entry in page.objects], page.prefixes) == (["d/x"], ("d/y/",))
     assert (keys, rest.resume) == (["e/é", "e/\uffff", "e/\U0001f600"], None)
     assert await store.delete_many([*keys, "missing"]) == []
     assert (await store.list_page("e/")).objects == ()
+
+
+async def check_conditions_of_a_versioned_bucket(store: Store) -> None:
+    first = await store.put("k", b"first", if_none_match=True)
+    second = await store.put("k", b"second", if_none_match=True)
+    assert first != second
+    with pytest.raises(PreconditionFailed):
+        await store.put("k", b"third", if_match=second)
+    assert (await store.head("k")).etag == second
 
 
 CHECKS = [check_objects, check_ranges, check_copies, check_uploads, check_listings]
@@ -125,3 +145,29 @@ async def test_in_memory(check: Check, memory: MemoryStore) -> None:
 @pytest.mark.parametrize("check", CHECKS)
 async def test_on_a_real_server(check: Check, real: Bucket) -> None:
     await check(real)
+
+
+async def test_a_versioned_bucket_in_memory(memory: MemoryStore) -> None:
+    memory.conditions = "versioned"
+    await check_conditions_of_a_versioned_bucket(memory)
+
+
+async def test_a_versioned_bucket_on_a_real_server(real: Bucket, s3: S3Client, bucket_name: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket_name, VersioningConfiguration={"Status": "Enabled"})
+    await check_conditions_of_a_versioned_bucket(real)
+
+
+async def test_conditions_that_are_ignored(memory: MemoryStore) -> None:
+    memory.conditions = "ignored"
+    await memory.put("k", b"first", if_none_match=True)
+    await memory.put("k", b"second", if_none_match=True)
+    await memory.put("k", b"third", if_match="0" * 32)
+    assert memory.body("k") == b"third"
+
+
+async def test_what_can_not_be_deleted(memory: MemoryStore) -> None:
+    memory.undeletable = {"a"}
+    for key in ("a", "b"):
+        memory.set(key, b"")
+    assert [failure.key for failure in await memory.delete_many(["a", "b"])] == ["a"]
+    assert memory.names() == ["a"]

@@ -45,15 +45,15 @@ class _Files:
 class DiskStatistics:
     """How much is held; pages read, written, not written because the disk was busy or the cache full, found bad."""
 
-    used_bytes: int
-    limit_bytes: int
-    pages: int
-    read_pages: int
-    read_bytes: int
-    written_pages: int
-    written_bytes: int
-    skipped_pages: int
-    bad_pages: int
+    used_bytes: int = 0
+    limit_bytes: int = 0
+    pages: int = 0
+    read_pages: int = 0
+    read_bytes: int = 0
+    written_pages: int = 0
+    written_bytes: int = 0
+    skipped_pages: int = 0
+    bad_pages: int = 0
 
 
 class DiskCache:

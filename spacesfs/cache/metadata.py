@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
@@ -25,13 +25,17 @@ class _Sized(Protocol):
 L = TypeVar("L", bound=_Sized)
 
 
-class _Load:
-    """A listing on its way; ``is_outdated`` once something changed in the directory since it was asked for."""
+class _Load(Generic[L]):
+    """A listing on its way, and what changed in the directory since it was asked for.
 
-    __slots__ = ("is_outdated", "prefix")
+    ``is_outdated`` once what is remembered of the directory was dropped.
+    """
+
+    __slots__ = ("changes", "is_outdated", "prefix")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+        self.changes: list[Callable[[L], None]] = []
         self.is_outdated = False
 
 
@@ -45,7 +49,7 @@ class _Entry(Generic[L]):
 class ListingCache(Generic[L]):
     """Listings by directory key, each good for ``ttl_seconds``.
 
-    A listing is stored only if nothing changed here in its directory while it was on its way.
+    What changed here in a directory while its listing was on its way is made up for when it comes.
     """
 
     def __init__(self, ttl_seconds: float) -> None:
@@ -53,7 +57,7 @@ class ListingCache(Generic[L]):
         self._entries: LRUCache[str, _Entry[L]] = LRUCache(
             MAX_LISTED_ENTRIES, getsizeof=lambda entry: len(entry.listing) + 1
         )
-        self._loads: set[_Load] = set()
+        self._loads: set[_Load[L]] = set()
 
     def get(self, prefix: str) -> L | None:
         """Return the listing of a directory while it is fresh."""
@@ -71,26 +75,30 @@ class ListingCache(Generic[L]):
         return entry.uses > len(entry.listing) // PAGE_ENTRIES + 1
 
     @contextmanager
-    def loading(self, prefix: str) -> Iterator[_Load]:
+    def loading(self, prefix: str) -> Iterator[_Load[L]]:
         """Watch a directory for changes while its listing is on its way."""
-        load = _Load(prefix)
+        load: _Load[L] = _Load(prefix)
         self._loads.add(load)
         try:
             yield load
         finally:
             self._loads.discard(load)
 
-    def store(self, load: _Load, listing: L) -> None:
-        """Remember a listing, unless the directory changed since ``loading`` began or it is over the cap alone."""
+    def store(self, load: _Load[L], listing: L) -> None:
+        """Bring a listing up to date and remember it, unless it was to be dropped or is over the cap alone."""
+        for change in load.changes:
+            change(listing)
         if not load.is_outdated and len(listing) < MAX_LISTED_ENTRIES:
             self._entries[load.prefix] = _Entry(trio.current_time(), listing)
 
-    def changed(self, prefix: str) -> L | None:
-        """Note a change in a directory; return its listing, if fresh, for the caller to bring up to date."""
+    def change(self, prefix: str, change: Callable[[L], None]) -> None:
+        """Bring the listing of a directory up to date, if it is fresh, and any that is on its way."""
         for load in self._loads:
             if load.prefix == prefix:
-                load.is_outdated = True
-        return self.get(prefix)
+                load.changes.append(change)
+        entry = self._entries.get(prefix)
+        if entry is not None and trio.current_time() - entry.stored_at <= self._ttl_seconds:
+            change(entry.listing)
 
     def forget(self, prefix: str) -> None:
         """Drop the listings of a directory and of everything below it."""

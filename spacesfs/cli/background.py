@@ -1,7 +1,7 @@
 """A mount in the background: a forked process serves, and its parent leaves only when the mount answers.
 
-The child tells through a pipe how its start went: ``ready``, or the line that the parent shall end with. A child that
-dies without a word closes the pipe, so the parent never waits in vain.
+The child tells through a pipe how its start goes: lines to show, which begin with ``+``, then ``ready``, or the line
+that the parent shall end with. A child that dies without a word closes the pipe, so the parent never waits in vain.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from spacesfs.logs import has_syslog, log_to_file, log_to_syslog, one_line, scru
 log = logging.getLogger(__name__)
 
 _READY = "ready"
+_NOTICE = "+"
 _SYSTEM_LOG = "the system log"
 
 
@@ -69,8 +70,13 @@ def _log(config: MountConfig) -> str:
 
 
 def _read_outcome(reader: int) -> str:
+    """Show the child's notices as they come; return how its start went, empty if it died."""
     with os.fdopen(reader, encoding="utf-8", errors="replace") as report:
-        return report.readline().rstrip("\n")
+        for line in report:
+            if not line.startswith(_NOTICE):
+                return line.rstrip("\n")
+            say(line.removeprefix(_NOTICE).rstrip("\n"))
+    return ""
 
 
 def _stop(pid: int) -> None:
@@ -87,7 +93,7 @@ def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
         os.setsid()
         os.chdir("/")
         _close_terminal()
-        serve_until_unmounted(config, partial(_tell, report, _READY))
+        serve_until_unmounted(config, partial(_tell, report, _READY), partial(_show, report))
         status = 0
     except MountError as error:
         log.error("%s", error)  # noqa: TRY400 - expected, and the line says it all
@@ -106,6 +112,14 @@ def _tell(report: TextIO, outcome: str) -> None:
         return
     with suppress(OSError), report:
         report.write(f"{one_line(scrub(outcome))}\n")
+
+
+def _show(report: TextIO, notice: str) -> None:
+    """Send the parent, as long as it waits, what the user should know."""
+    if not report.closed:
+        with suppress(OSError):
+            report.write(f"{_NOTICE}{one_line(scrub(notice))}\n")
+            report.flush()
 
 
 def _close_terminal() -> None:

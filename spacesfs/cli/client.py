@@ -14,10 +14,13 @@ import msgspec
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import (
     MAX_REPLY_BYTES,
+    Counted,
+    Drop,
     Failed,
     MountStatus,
     Reply,
     Request,
+    Retry,
     Status,
     Sync,
     SyncDone,
@@ -29,6 +32,7 @@ from spacesfs.fuse.mountpoint import mount_around
 from spacesfs.fuse.sockets import find_socket, live_sockets
 
 _ANSWER_SECONDS = 10.0
+_REST_SECONDS = 90.0  # until changes are not under way any more
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
 
@@ -97,6 +101,33 @@ def sync_steps(control: Path, path: str | None) -> Iterator[SyncProgress]:
             elif isinstance(reply, SyncDone):
                 return
     raise MountGone("the mount ended before all was in the Space; see its log")
+
+
+def ask_retry(control: Path, paths: list[str]) -> int:
+    """Have changes tried again at once; return how many.
+
+    Raises:
+        MountError: No answer, or not the one asked for.
+    """
+    return _count(control, Retry(paths))
+
+
+def ask_drop(control: Path, paths: list[str]) -> int:
+    """Have changes forgotten for good; return how many.
+
+    Raises:
+        MountError: It can't be done.
+    """
+    return _count(control, Drop(paths))
+
+
+def _count(control: Path, request: Request) -> int:
+    with _replies(control, request, _REST_SECONDS) as replies:
+        for reply in replies:
+            if isinstance(reply, Counted):
+                return reply.changes
+            break
+    raise MountError("the mount gave no answer; see its log")
 
 
 def daemon_pid(control: Path) -> int:

@@ -189,6 +189,7 @@ def _tour(mountpoint: Path, work: Path) -> None:
         "cp hello.txt trip/",
         "ls -lR",
         "cat trip/hello.txt",
+        "spacesfs sync .",
         "spacesfs status .",
     )
     for step in steps:

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import click
 
+from spacesfs.client.credentials import CredentialsError
+from spacesfs.client.endpoint import EndpointError
+from spacesfs.client.errors import SpacesError
 from spacesfs.errors import MountError
 
 _FAILED, _WRONG_USAGE = 1, 2
@@ -24,7 +27,7 @@ def explain(error: Exception) -> Failure:
         return _explain_usage(error)
     if isinstance(error, click.ClickException):
         return Failure(error.format_message(), error.exit_code)
-    if isinstance(error, MountError):
+    if isinstance(error, MountError | SpacesError | CredentialsError | EndpointError):
         return Failure(str(error), _FAILED)
     if isinstance(error, OSError) and error.strerror:
         return Failure(f"{error.filename}: {error.strerror}" if error.filename else error.strerror, _FAILED)

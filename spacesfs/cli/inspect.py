@@ -65,7 +65,7 @@ def _print_status(status: MountStatus) -> None:
     for notice in status.notices:
         say(f"  ! {notice}")
     for change in status.pending[:_MOST_CHANGES_SHOWN]:
-        say(f"  {_change(change)}")
+        say(f"  {describe_change(change)}")
     if len(status.pending) > _MOST_CHANGES_SHOWN:
         say(f"  and {counted(len(status.pending) - _MOST_CHANGES_SHOWN, 'more change')}")
 
@@ -111,7 +111,8 @@ def _pending(status: MountStatus) -> str:
     return f"{counted(len(status.pending), 'change')}, {human_bytes(status.pending_bytes)}"
 
 
-def _change(change: PendingChange) -> str:
+def describe_change(change: PendingChange) -> str:
+    """Write a change in one line: what, how much, how old, and why it is not in the Space."""
     failure = f": {counted(change.attempts, 'attempt')} failed: {change.error}" if change.error else ""
     size = f", {human_bytes(change.size_bytes)}" if change.size_bytes else ""
     return f"{change.kind} {change.path}{size}, {human_seconds(change.age_seconds)} old{failure}"

@@ -44,6 +44,7 @@ def _serve_in_foreground(config: MountConfig) -> None:
     """
     if config.log_file is not None:
         log_to_file(config.log_file, config.log_level)
+        serve_until_unmounted(config, on_ready=lambda: None, on_notice=say)
     else:
         log_to_stderr(config.log_level)
-    serve_until_unmounted(config, on_ready=lambda: None)
+        serve_until_unmounted(config, on_ready=lambda: None, on_notice=lambda _: None)  # the log is on the terminal

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import click
+
+from spacesfs.fuse.mountpoint import mount_around
+
+_SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9](:.*)?")
 
 
 def resolved(path: str) -> Path:
@@ -24,3 +29,11 @@ def split_space(space: str) -> tuple[str, str]:
     if prefix and any(segment in ("", ".", "..") for segment in prefix.split("/")):
         raise click.BadParameter(f'"{prefix}" is not a prefix; write it like some/folder')
     return bucket, f"{prefix}/" if prefix else ""
+
+
+def names_space(text: str) -> bool:
+    """Say whether an argument names a Space rather than a path; what is there in a mount is a path."""
+    if _SPACE.fullmatch(text) is None:
+        return False
+    mount = mount_around(resolved(text))
+    return mount is None or not mount.is_ours or not os.path.lexists(text)

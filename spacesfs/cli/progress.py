@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from spacesfs.cli.output import counted, human_bytes, say
 from spacesfs.fuse.messages import SyncProgress
@@ -13,19 +14,27 @@ from spacesfs.logs import one_line
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+Show = Callable[[SyncProgress], None]
+
+
 def show_sync(steps: Iterable[SyncProgress], title: str) -> None:
     """Show the steps of a sync until it ends; says nothing when there was nothing to do.
 
     Raises:
         MountError: Whatever ``steps`` raises.
     """
-    if sys.stdout.isatty():
-        _show_bar(steps, title)
-    else:
-        _show_lines(steps, title)
+    with progress_shown(title) as show:
+        for step in steps:
+            show(step)
 
 
-def _show_bar(steps: Iterable[SyncProgress], title: str) -> None:
+def progress_shown(title: str) -> AbstractContextManager[Show]:
+    """Give what shows the steps of a sync for the time of the block."""
+    return _bar(title) if sys.stdout.isatty() else _lines(title)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Show]:
     from rich.markup import escape  # noqa: PLC0415 - a terminal's business only
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
@@ -33,15 +42,23 @@ def _show_bar(steps: Iterable[SyncProgress], title: str) -> None:
     with Progress(*columns, transient=True) as progress:
         name = escape(one_line(title))
         task = progress.add_task(name, total=None)
-        for step in steps:
+
+        def show(step: SyncProgress) -> None:
             what = f"{name}: {counted(step.changes_left, 'change')} left"
             total = max(step.bytes_total, step.bytes_left)
             progress.update(task, description=what, total=total, completed=total - step.bytes_left)
 
+        yield show
 
-def _show_lines(steps: Iterable[SyncProgress], title: str) -> None:
+
+@contextmanager
+def _lines(title: str) -> Iterator[Show]:
     next_line_at = 0.0
-    for step in steps:
+
+    def show(step: SyncProgress) -> None:
+        nonlocal next_line_at
         if step.changes_left and time.monotonic() >= next_line_at:
             say(f"{title}: {counted(step.changes_left, 'change')}, {human_bytes(step.bytes_left)} left")
             next_line_at = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    yield show

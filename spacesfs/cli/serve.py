@@ -11,12 +11,13 @@ from spacesfs.config import MountConfig
 log = logging.getLogger(__name__)
 
 
-def serve_until_unmounted(config: MountConfig, on_ready: Callable[[], None]) -> None:
+def serve_until_unmounted(config: MountConfig, on_ready: Callable[[], None], on_notice: Callable[[str], None]) -> None:
     """Serve a mount; return when it is unmounted and everything is in the Space.
 
     Args:
         config: What to mount, and where.
         on_ready: Called when the mount answers.
+        on_notice: Told what the user should know meanwhile, a line at a time; the log has it too.
 
     Raises:
         MountError: The mount can't start or go on, or left work behind.
@@ -29,5 +30,9 @@ def serve_until_unmounted(config: MountConfig, on_ready: Callable[[], None]) -> 
         log.info("%s is mounted on %s", config.bucket, config.mountpoint)
         on_ready()
 
-    trio.run(partial(serve, config, on_ready=say_ready))
+    def tell(line: str) -> None:
+        log.info("%s", line)
+        on_notice(line)
+
+    trio.run(partial(serve, config, on_ready=say_ready, tell=tell))
     log.info("%s is unmounted from %s; everything is in the Space", config.bucket, config.mountpoint)

@@ -41,13 +41,27 @@ def unmount_space(mountpoint: Path) -> None:
     _, control = serving(mountpoint)
     process = _watch(daemon_pid(control))
     try:
-        show_sync(sync_steps(control, None), str(mountpoint))
+        _bring_all(control, mountpoint)
         unmount(mountpoint)
         _see_off(control, mountpoint)
         _wait_until_gone(process)
     finally:
         if process is not None:
             os.close(process)
+
+
+def _bring_all(control: Path, mountpoint: Path) -> None:
+    """Sync before anything is taken down.
+
+    Raises:
+        MountError: Not all can be brought to the Space.
+    """
+    try:
+        show_sync(sync_steps(control, None), str(mountpoint))
+    except MountGone:
+        raise
+    except MountError as error:
+        raise MountError(f"{error}; {mountpoint} stays mounted, and what waits is safe in its journal") from error
 
 
 def _see_off(control: Path, mountpoint: Path) -> None:

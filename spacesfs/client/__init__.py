@@ -1,5 +1,7 @@
-"""The Spaces client: typed, retried and verified calls to one S3 endpoint. Knows nothing of files or of FUSE.
+"""The Spaces client: typed, retried and verified calls to one S3 endpoint. Knows nothing of mounts.
 
 Read `client.py` first: `SpacesClient` opens the connection and hands out `Bucket`, whose calls live in `listing.py`,
-`objects.py`, `multipart.py` and `access.py`. Each builds a `Call`; `transport.py` signs it, sends it and retries it.
+`versions.py`, `objects.py`, `multipart.py`, `access.py` and `buckets.py`. Each builds a `Call`; `transport.py` signs,
+sends and retries it. `downloads.py`, `uploads.py` and `copies.py` make transfers of any size out of those calls.
+`presign.py` and `cdn.py` stand beside: they need no connection, or another one. docs/client.md shows them all.
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spacesfs.client.bucket import BucketCalls, no_result
+from spacesfs.client.bucket import BucketCalls, no_result, object_headers
 from spacesfs.client.call import Call, Reply, check_key
 from spacesfs.client.documents import parse_acl, parse_number, parse_tags, tags_document
 from spacesfs.client.hashing import md5_base64
-from spacesfs.client.models import Acl, BucketUsage
+from spacesfs.client.models import Acl, BucketUsage, ObjectProperties
 
 
 class AccessCalls(BucketCalls):
@@ -32,12 +32,13 @@ class AccessCalls(BucketCalls):
         return await self._transport.send(call, lambda reply: parse_acl(reply.body))
 
     async def set_acl(self, key: str, acl: Acl) -> None:
-        """Set whether everyone can read an object; its version and Last-Modified stay.
+        """Set whether everyone can read an object; its version stays, Last-Modified becomes now.
 
         Raises:
+            InvalidRequest: There is no such ACL; nothing was sent.
             NoSuchKey, AccessDenied
         """
-        headers = {"x-amz-acl": acl}
+        headers = object_headers(key, ObjectProperties(acl=acl))
         call = Call("PutObjectAcl", "write", "PUT", self.name, check_key(key), query=(("acl", ""),), headers=headers)
         await self._transport.send(call, no_result)
 
@@ -51,7 +52,9 @@ class AccessCalls(BucketCalls):
         return await self._transport.send(call, lambda reply: parse_tags(reply.body))
 
     async def set_tags(self, key: str, tags: str) -> None:
-        """Set an object's tags, query-encoded as `ObjectProperties.tags` has them; its version and Last-Modified stay.
+        """Set an object's tags, query-encoded as `ObjectProperties.tags` has them.
+
+        The object's version stays, its Last-Modified becomes now.
 
         Raises:
             NoSuchKey, AccessDenied, InvalidRequest
@@ -63,6 +66,17 @@ class AccessCalls(BucketCalls):
             "PutObjectTagging", "write", "PUT", self.name, check_key(key), query=query, headers=headers, body=body
         )
         await self._transport.send(call, no_result)
+
+    async def delete_tags(self, key: str) -> None:
+        """Take all tags off an object; its version and Last-Modified stay.
+
+        Raises:
+            NoSuchKey, AccessDenied
+        """
+        query = (("tagging", ""),)
+        await self._transport.send(
+            Call("DeleteObjectTagging", "write", "DELETE", self.name, check_key(key), query=query), no_result
+        )
 
 
 def _usage(reply: Reply) -> BucketUsage:

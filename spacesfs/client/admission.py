@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ from spacesfs.client.breaker import Breaker
 from spacesfs.client.call import Call, OperationClass
 from spacesfs.client.errors import DeadlineExceeded, SpacesError, Throttled, Unreachable, Untrusted
 from spacesfs.client.limiter import LaneStatistics, Limiter, Turn
+from spacesfs.client.retry import Allowance
 
 
 @dataclass(slots=True)
@@ -20,11 +22,13 @@ class Visit:
     """One attempt, from its turn to its end; whoever makes it fills in how it went.
 
     Attributes:
+        turn: Its place in line.
         started: When its turn came.
         was_answered: The head of a reply arrived.
         failure: How it failed; None also for one that was cancelled.
     """
 
+    turn: Turn
     started: float = 0.0
     was_answered: bool = False
     failure: SpacesError | None = None
@@ -51,27 +55,52 @@ class Admission:
         self._breaker = Breaker(probe)
 
     @asynccontextmanager
-    async def turn(self, call: Call, failure: SpacesError | None) -> AsyncIterator[Visit]:
-        """Wait for a call's turn, which lasts for the block.
+    async def turn(self, call: Call, before: Visit | None, allowance: Allowance) -> AsyncIterator[Visit]:
+        """Wait for a call's turn, which lasts for the block, but not longer than until the Space is offline.
 
-        ``failure`` is how the call failed before, if it was sent already.
+        ``before`` is how the call failed, if it was sent already. While the Space throttles every call of its class, or
+        after it has throttled this one, the wait is at the expense of ``allowance``; else only the calls ahead make it
+        wait, which takes as long as it takes.
 
         Raises:
-            SpacesError: ``failure``, or without one `Unreachable`: the Space is offline.
+            SpacesError: How the call failed before; else `Unreachable`, the Space is offline, or `Throttled`.
         """
-        offline = call.error(Unreachable, "the Space can't be reached at present; it is being probed")
+        failure = before.failure if before is not None else None
+        was_throttled = isinstance(failure, Throttled)
         if self._is_offline():
-            raise failure if failure is not None else offline
-        turn = self._limiter.ask(call.operation_class, (call.bucket, call.key), trio.current_time())
-        visit = Visit()
+            raise failure or _offline(call)
+        asked = trio.current_time()
+        place = before.turn if before is not None else None
+        turn = self._limiter.ask(call.operation_class, (call.bucket, call.key), asked, again=place)
+        visit = Visit(turn)
         try:
-            await self._wait(turn)
-            if self._is_offline() or not turn.granted.is_set():
-                raise failure if failure is not None else offline
+            has_come = await self._comes(turn, asked if was_throttled else math.inf, allowance.throttled_seconds)
+            if self._is_offline():
+                raise failure or _offline(call)
+            if not has_come:
+                raise failure or call.error(Throttled, "the Space takes no call of this kind at present")
             visit.started = trio.current_time()
+            if was_throttled:
+                allowance.throttled_seconds -= visit.started - asked
             yield visit
         finally:
             self._learn(turn, visit)
+
+    @contextmanager
+    def under_way(self, call: Call) -> Iterator[None]:
+        """Let an attempt go on, but not longer than until the Space is found to be offline.
+
+        Raises:
+            Unreachable: It is; nothing was heard from it for a while, by this attempt or any other.
+        """
+        with self._breaker.waiting() as scope:
+            yield
+        if scope.cancelled_caught:
+            raise _offline(call)
+
+    def heard(self) -> None:
+        """Bytes of a call moved: the server is there."""
+        self._breaker.heard()
 
     async def pause(self, seconds: float) -> None:
         """Wait before an attempt is repeated; not longer than until the Space is found to be offline."""
@@ -89,18 +118,25 @@ class Admission:
     def _is_offline(self) -> bool:
         return self._breaker.offline_since is not None
 
-    async def _wait(self, turn: Turn) -> None:
+    async def _comes(self, turn: Turn, throttled_since: float, seconds: float) -> bool:
+        """Wait until a call may be sent; False if it went offline or is throttled for longer than so many seconds."""
+        asked = trio.current_time()
         with self._breaker.waiting():
-            if not turn.granted.is_set():
-                await turn.granted.wait()
+            while not turn.granted.is_set():
+                now = trio.current_time()
+                since = min(throttled_since, max(asked, turn.lane.refused_since), now)
+                if since + seconds <= now:
+                    return False
+                with trio.move_on_at(since + seconds):  # then it may be in line for a better reason
+                    await turn.granted.wait()
             if turn.starts_at > trio.current_time():
                 await trio.sleep_until(turn.starts_at)
+            return True
+        return False
 
     def _learn(self, turn: Turn, visit: Visit) -> None:
         failure = visit.failure
-        if visit.was_answered:
-            self._breaker.heard()
-        elif isinstance(failure, Unreachable | DeadlineExceeded) and not isinstance(failure, Untrusted):
+        if isinstance(failure, Unreachable | DeadlineExceeded) and not isinstance(failure, Untrusted):
             self._breaker.missed(visit.started)
         self._limiter.end(
             turn,
@@ -109,3 +145,7 @@ class Admission:
             was_throttled=isinstance(failure, Throttled),
             retry_after_seconds=(failure.retry_after_seconds or 0.0) if failure is not None else 0.0,
         )
+
+
+def _offline(call: Call) -> Unreachable:
+    return call.error(Unreachable, "the Space can't be reached at present; it is being probed")

@@ -2,11 +2,12 @@
 
     online ── calls go without an answer ──> in doubt ── a probe goes without one too ──> offline
       ^                                         │                                            │
-      └───────────── any reply, to a call or to a probe: the server is there ────────────────┘
+      └───────────── any byte, of a call or of a probe: the server is there ─────────────────┘
 
-Doubt needs three calls in a row that got no answer, or five seconds without any; a reply, even an error, ends it. The
-probe, a request about no object, then decides, so that one slow key takes nothing offline. Cancelled calls say nothing.
-From doubt on there is one probe at a time, one second after the other; no call has to wait for one.
+Doubt needs three calls in a row that got no answer, or five seconds without any. A reply, even an error, ends it, and
+so does each piece of a body that moves. The probe, a request about no object, then decides, so one slow key takes
+nothing offline. Cancelled calls say nothing. From doubt on there is one probe at a time, one second after the other; no
+call has to wait for one. Once it is offline, calls in line and calls under way end: none of them has heard anything.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Breaker:
         return self._offline_since
 
     def heard(self) -> None:
-        """The server replied, whatever it said."""
+        """The server replied, whatever it said, or took or sent a piece of a body."""
         self._last_heard = trio.current_time()
         if self._misses or self._offline_since is not None:
             self._misses = 0
@@ -62,14 +63,14 @@ class Breaker:
             self._doubt.set()
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> Iterator[trio.CancelScope]:
         """Leave the block early, at an await in it, when the Space goes offline; at once if it is."""
         with trio.CancelScope() as scope:
             if self._offline_since is not None:
                 scope.cancel()
             self._waiting.add(scope)
             try:
-                yield
+                yield scope
             finally:
                 self._waiting.discard(scope)
 

@@ -10,22 +10,36 @@ import trio
 
 from spacesfs.client.admission import ClientStatistics
 from spacesfs.client.bucket import no_result
+from spacesfs.client.buckets import SettingCalls
 from spacesfs.client.call import Call
+from spacesfs.client.copies import CopyCalls
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.documents import parse_buckets
+from spacesfs.client.downloads import DownloadCalls
 from spacesfs.client.endpoint import Endpoint
 from spacesfs.client.errors import InvalidRequest, NoSuchBucket
 from spacesfs.client.listing import ListingCalls
-from spacesfs.client.multipart import MultipartCalls
-from spacesfs.client.objects import ObjectCalls
 from spacesfs.client.transport import ClientOptions, Observer, Transport
+from spacesfs.client.uploads import UploadCalls
+from spacesfs.client.versions import VersionCalls
 
 # Old buckets may have capitals, dots and underscores, and up to 255 characters; nothing that changes a URL.
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
-class Bucket(ListingCalls, ObjectCalls, MultipartCalls):
+def check_bucket_name(name: str) -> str:
+    """Return a name that a bucket can have.
+
+    Raises:
+        InvalidRequest: None can.
+    """
+    if not _BUCKET_NAME.fullmatch(name) or ".." in name:
+        raise InvalidRequest(f"{name!r} is not a bucket name: 3 to 63 lower-case letters, digits and dashes")
+    return name
+
+
+class Bucket(ListingCalls, VersionCalls, DownloadCalls, UploadCalls, CopyCalls, SettingCalls):
     """One bucket. Cheap to make, holds no state but its name; any number of tasks may use it."""
 
 
@@ -86,9 +100,7 @@ class SpacesClient:
         Raises:
             InvalidRequest: No bucket can have this name.
         """
-        if not _BUCKET_NAME.fullmatch(name) or ".." in name:
-            raise InvalidRequest(f"{name!r} is not a bucket name: 3 to 63 lower-case letters, digits and dashes")
-        return Bucket(self._transport, name)
+        return Bucket(self._transport, check_bucket_name(name))
 
     async def list_buckets(self) -> list[tuple[str, int]]:
         """Return the names and creation times (ns) of the account's buckets; limited keys may not."""

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from spacesfs.client.credentials import Credentials, CredentialsError
-from spacesfs.client.errors import AccessDenied, SpacesError
+from spacesfs.client.errors import AccessDenied
 
 log = logging.getLogger(__name__)
 
 FindKey = Callable[[], Awaitable[Credentials]]
+Ask = Callable[[], Awaitable[None]]
 
 PAUSE_SECONDS = 5.0  # between two searches, so that a key that stays wrong does not start a command for each request
 
@@ -20,7 +21,10 @@ _KEY_TROUBLE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 
 
 class KeyKeeper:
-    """Owns the access key of one client. Any task may ask; at most one search runs at a time."""
+    """Owns the access key of one client. Any task may ask; at most one search runs at a time.
+
+    Only those wait for it whose own request the server refused: whoever has a good key never does.
+    """
 
     def __init__(self, credentials: Credentials | None, find_again: FindKey | None) -> None:
         """Begin with a key, or None for requests that are not signed.
@@ -32,6 +36,8 @@ class KeyKeeper:
         self._find_again = find_again
         self._searching = trio.Lock()
         self._not_before = float("-inf")
+        self._asking = trio.Lock()
+        self._no_doubt_before = float("-inf")
 
     @property
     def current(self) -> Credentials | None:
@@ -40,12 +46,26 @@ class KeyKeeper:
 
     async def renew(self, refused: Credentials) -> bool:
         """Return whether there is another key than the one refused, after looking for one if need be."""
-        if self._find_again is None:
-            return False
+        if self._find_again is None or self._current != refused:
+            return self._current != refused
         async with self._searching:
             if self._current == refused and trio.current_time() >= self._not_before:
                 await self._search(self._find_again)
                 self._not_before = trio.current_time() + PAUSE_SECONDS  # a search may take longer than the pause
+            return self._current != refused
+
+    async def doubt(self, refused: Credentials, ask: Ask) -> bool:
+        """Return whether there is another key, after a refusal that may have been about the key or not.
+
+        ``ask`` makes a call to which the server says what it thinks of the key, and which renews a key that is wrong.
+        That happens once in the time of a pause at most, so what a good key may not see costs no more.
+        """
+        if self._find_again is None or self._current != refused:
+            return self._current != refused
+        async with self._asking:
+            if self._current == refused and trio.current_time() >= self._no_doubt_before:
+                await ask()
+                self._no_doubt_before = trio.current_time() + PAUSE_SECONDS
             return self._current != refused
 
     async def _search(self, find_again: FindKey) -> None:
@@ -59,8 +79,6 @@ class KeyKeeper:
         self._current = found
 
 
-def blames_key(error: SpacesError, method: str) -> bool:
-    """Tell whether the server refused the key itself, not what it may do; after HEAD it doesn't say which."""
-    if not isinstance(error, AccessDenied):
-        return False
-    return error.code in _KEY_TROUBLE or (method == "HEAD" and not error.code)
+def blames_key(refusal: AccessDenied) -> bool:
+    """Tell whether the server refused the key itself, not what it may do."""
+    return refusal.code in _KEY_TROUBLE

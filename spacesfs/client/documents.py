@@ -9,7 +9,16 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, quote
 from xml.sax.saxutils import escape
 
-from spacesfs.client.models import Acl, CopyResult, DeleteFailure, ListedObject, Part, Upload
+from spacesfs.client.models import (
+    Acl,
+    CopyResult,
+    DeleteFailure,
+    ListedObject,
+    ListedVersion,
+    Part,
+    Upload,
+    Versioning,
+)
 from spacesfs.client.xmltree import Malformed, child_texts, descendants, local_name, parse_root
 
 # Nothing here may be tried twice, else megabytes of spaces take hours.
@@ -77,6 +86,33 @@ def parse_buckets(body: bytes) -> list[tuple[str, int]]:
     return [(_required(fields, "Name"), parse_time_ns(_required(fields, "CreationDate"))) for fields in buckets]
 
 
+def parse_location(body: bytes) -> str:
+    """Read a GetBucketLocation reply."""
+    return (parse_root(body, "LocationConstraint").text or "").strip()
+
+
+def parse_versioning(body: bytes) -> Versioning:
+    """Read a GetBucketVersioning reply."""
+    status = child_texts(parse_root(body, "VersioningConfiguration")).get("Status", "")
+    return {"Enabled": "enabled", "Suspended": "suspended"}.get(status, "never")  # type: ignore[return-value]
+
+
+def versioning_document(status: str) -> bytes:
+    """Return the body of PutBucketVersioning."""
+    return f"<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>".encode()
+
+
+def parse_versions(body: bytes) -> tuple[list[ListedVersion], tuple[str, str] | None]:
+    """Read a page of ListObjectVersions, and the key and version to continue after (None at the end)."""
+    root = parse_root(body, "ListVersionsResult")
+    versions = [
+        _listed_version(child_texts(child), is_delete_marker=local_name(child) == "DeleteMarker")
+        for child in root
+        if local_name(child) in {"Version", "DeleteMarker"}
+    ]
+    return versions, _following(child_texts(root), "NextVersionIdMarker")
+
+
 def parse_copy(body: bytes) -> CopyResult:
     """Read a CopyObject or UploadPartCopy reply."""
     fields = child_texts(parse_root(body, "CopyObjectResult", "CopyPartResult"))
@@ -126,7 +162,12 @@ def parse_parts(body: bytes) -> tuple[list[Part], str]:
     """Read a page of ListParts: its parts, and the number to continue after ("" at the end)."""
     root = parse_root(body, "ListPartsResult")
     parts = [
-        Part(_integer(fields, "PartNumber"), _required(fields, "ETag").strip('"'), _integer(fields, "Size"))
+        Part(
+            _integer(fields, "PartNumber"),
+            _required(fields, "ETag").strip('"'),
+            _integer(fields, "Size"),
+            parse_time_ns(_required(fields, "LastModified")),
+        )
         for fields in map(child_texts, descendants(root, "Part"))
     ]
     head = child_texts(root)
@@ -140,10 +181,7 @@ def parse_uploads(body: bytes) -> tuple[list[Upload], tuple[str, str] | None]:
         Upload(_required(fields, "Key"), _required(fields, "UploadId"), parse_time_ns(_required(fields, "Initiated")))
         for fields in map(child_texts, descendants(root, "Upload"))
     ]
-    head = child_texts(root)
-    if head.get("IsTruncated") != "true":
-        return uploads, None
-    return uploads, (_required(head, "NextKeyMarker"), head.get("NextUploadIdMarker", ""))
+    return uploads, _following(child_texts(root), "NextUploadIdMarker")
 
 
 def parse_time_ns(text: str) -> int:
@@ -183,6 +221,25 @@ def _listed_object(fields: dict[str, str]) -> ListedObject:
         _required(fields, "ETag").strip('"'),
         parse_time_ns(_required(fields, "LastModified")),
     )
+
+
+def _listed_version(fields: dict[str, str], *, is_delete_marker: bool) -> ListedVersion:
+    return ListedVersion(
+        _required(fields, "Key"),
+        _required(fields, "VersionId"),
+        fields.get("IsLatest") == "true",
+        is_delete_marker,
+        parse_time_ns(_required(fields, "LastModified")),
+        0 if is_delete_marker else _integer(fields, "Size"),
+        "" if is_delete_marker else _required(fields, "ETag").strip('"'),
+    )
+
+
+def _following(head: dict[str, str], second: str) -> tuple[str, str] | None:
+    """Return the two markers that the next page begins after, None at the end."""
+    if head.get("IsTruncated") != "true":
+        return None
+    return _required(head, "NextKeyMarker"), head.get(second, "")
 
 
 def _required(fields: dict[str, str], name: str) -> str:

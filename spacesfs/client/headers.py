@@ -8,7 +8,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from spacesfs.client.documents import parse_number
-from spacesfs.client.models import ObjectInfo, ObjectProperties
+from spacesfs.client.models import ACLS, STORAGE_CLASSES, ObjectInfo, ObjectProperties
 from spacesfs.client.xmltree import Malformed
 
 METADATA_PREFIX = "x-amz-meta-"
@@ -23,8 +23,11 @@ def properties_to_headers(properties: ObjectProperties) -> dict[str, str]:
     """Return the request headers that give an object these properties.
 
     Raises:
-        ValueError: A name that no header can carry, or that the server would change.
+        ValueError: A name that no header can carry, or that the server would change; an ACL or a storage class that
+            there is not.
     """
+    if properties.storage_class not in (None, *STORAGE_CLASSES):
+        raise ValueError(f"storage class {properties.storage_class!r} is none of {', '.join(STORAGE_CLASSES)}")
     headers = {
         "content-type": properties.content_type,
         "cache-control": properties.cache_control,
@@ -32,14 +35,26 @@ def properties_to_headers(properties: ObjectProperties) -> dict[str, str]:
         "content-encoding": properties.content_encoding,
         "content-language": properties.content_language,
         "expires": properties.expires,
-        "x-amz-acl": properties.acl,
+        "x-amz-acl": None if properties.acl is None else known_acl(properties.acl),
         "x-amz-tagging": properties.tags or None,
+        "x-amz-storage-class": properties.storage_class,
     }
     for name, value in properties.metadata.items():
         if not _METADATA_NAME.fullmatch(name):
             raise ValueError(f"metadata name {name!r} must be lower case, and what a header name can hold")
         headers[METADATA_PREFIX + name] = value
     return {name: value for name, value in headers.items() if value is not None}
+
+
+def known_acl(acl: str) -> str:
+    """Return an ACL that Spaces knows; others may come from a command line, and the server takes some of them.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if acl not in ACLS:
+        raise ValueError(f"ACL {acl!r} is none of {', '.join(ACLS)}")
+    return acl
 
 
 def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> ObjectInfo:
@@ -53,6 +68,7 @@ def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> Object
     Raises:
         Malformed: There is no ETag, or no Last-Modified.
     """
+    headers = dict(headers.items())  # httpx looks at all of them for each that is asked for
     return ObjectInfo(
         key=key,
         size=size,
@@ -61,6 +77,7 @@ def info_from_headers(key: str, size: int, headers: Mapping[str, str]) -> Object
         properties=_properties(headers),
         tag_count=parse_number(headers.get("x-amz-tagging-count", "")) or 0,
         is_encrypted=_CUSTOMER_KEY in headers,
+        version_id=headers.get("x-amz-version-id", ""),
     )
 
 

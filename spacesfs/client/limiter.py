@@ -7,8 +7,10 @@ replies. Below one connection only the rate shrinks on, and grows back by doubli
 before the last cut count for nothing.
 
 A free connection goes to the lane that has the fewest, among equals to the one that has waited longest for its turn, so
-no lane starves. Within a lane the order is that of asking; only calls on a key that has its ten writes under way are
-passed by until one of those ends.
+no lane starves. Within a lane the order is that of asking, and a call that is sent again keeps its place, so the oldest
+comes first however often the Space refuses it. Only calls on a key that has its ten writes under way are passed by
+until one of those ends. So every wait has an end: each of the calls before it has a deadline, and no lane stands still
+for longer than a server may ask.
 
 `Limiter` decides and never waits: each method returns at once, and each `Turn` has an event that tells when it is
 granted.
@@ -25,6 +27,7 @@ from types import MappingProxyType
 import trio
 
 from spacesfs.client.call import OperationClass
+from spacesfs.client.retry import LONGEST_RETRY_AFTER_SECONDS
 
 # Spaces, limits of a bucket: 800 operations a second, writes and listings of an old bucket together 300, listings
 # "may be throttled further". Lanes together may ask for more than a bucket gives, and then each learns from its 503s.
@@ -33,7 +36,6 @@ WRITES_PER_KEY = 10  # Spaces: concurrent PUT and COPY on one object
 
 _BURST_SECONDS = 0.1  # an idle lane may send what it missed in this time at once
 _LEAST_RATE = 1.0  # requests a second; a lane that stood still would never learn that it may go on
-_LONGEST_PAUSE_SECONDS = 20.0  # a server's Retry-After is believed up to here
 
 Target = tuple[str, str]  # bucket and key
 
@@ -43,12 +45,14 @@ class Turn:
     """One call's place in its lane: waiting, then granted, then over.
 
     Attributes:
+        number: Its place: lower ones come first.
         granted: Set when the call has a connection.
         starts_at: When it may be sent, once granted.
     """
 
     lane: Lane
     target: Target | None
+    number: int
     granted: trio.Event = field(default_factory=trio.Event)
     starts_at: float = 0.0
     is_over: bool = False
@@ -95,6 +99,7 @@ class Lane:
         self._cut_at = float("-inf")
         self._due = float("-inf")  # when the next call may be sent
         self._paused_until = float("-inf")  # by the server's Retry-After
+        self.refused_since = float("inf")  # since when it got no reply but to slow down
 
     @property
     def window(self) -> int:
@@ -119,7 +124,8 @@ class Lane:
 
     def slow_down(self, turn: Turn, now: float, retry_after_seconds: float) -> None:
         """The server throttled a call."""
-        self._paused_until = max(self._paused_until, now + min(retry_after_seconds, _LONGEST_PAUSE_SECONDS))
+        self.refused_since = min(self.refused_since, now)
+        self._paused_until = max(self._paused_until, now + min(retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS))
         if turn.starts_at < self._cut_at:
             return
         used = min(self.level, self.in_flight / self.full_window)
@@ -129,6 +135,7 @@ class Lane:
 
     def speed_up(self, turn: Turn) -> None:
         """The server answered a call as it should."""
+        self.refused_since = float("inf")
         if turn.starts_at >= self._cut_at:
             self.level = min(1.0, self.level + min(self.level, 1.0 / (self.full_window * self.window)))
 
@@ -148,18 +155,20 @@ class Limiter:
         self._asked = 0
         self._granted = 0
 
-    def ask(self, operation_class: OperationClass, target: Target, now: float) -> Turn:
+    def ask(self, operation_class: OperationClass, target: Target, now: float, *, again: Turn | None = None) -> Turn:
         """Line up, and return the turn, which may be granted already. Whoever asks must `end` it, granted or not.
 
         Args:
             operation_class: The lane.
             target: The bucket and the key that the call is about; the key may be "".
             now: Seconds on the clock that ``starts_at`` is of.
+            again: The turn that the same call had before, granted and over; it keeps that place.
         """
         lane = self._lanes[operation_class]
-        turn = Turn(lane, target if operation_class == "write" and target[1] else None)
         self._asked += 1
-        heapq.heappush(lane.queue, (self._asked, turn))
+        number = again.number if again is not None else self._asked
+        turn = Turn(lane, target if operation_class == "write" and target[1] else None, number)
+        heapq.heappush(lane.queue, (number, turn))
         lane.waiting += 1
         self._grant(now)
         return turn

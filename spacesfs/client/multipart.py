@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+
+import trio
 
 from spacesfs.client.access import AccessCalls
 from spacesfs.client.bucket import copy_source_headers, no_result, object_headers, verified_etag
@@ -16,25 +19,30 @@ from spacesfs.client.documents import (
     parse_upload_id,
     parse_uploads,
 )
+from spacesfs.client.encryption import CustomerKey, key_headers
 from spacesfs.client.errors import (
     BadReply,
     IntegrityError,
     NoSuchKey,
     NoSuchUpload,
     ServerFault,
+    SpacesError,
 )
 from spacesfs.client.hashing import Body, md5_hex, multipart_etag
 from spacesfs.client.models import ObjectProperties, Part, Upload
 
 MAX_PARTS = 10_000  # S3 API, UploadPart: partNumber 1 to 10,000
 
+_ABANDON_SECONDS = 10.0
 _NO_PROPERTIES = ObjectProperties()
 
 
 class MultipartCalls(AccessCalls):
     """Multipart calls of one bucket."""
 
-    async def create_upload(self, key: str, properties: ObjectProperties = _NO_PROPERTIES) -> str:
+    async def create_upload(
+        self, key: str, properties: ObjectProperties = _NO_PROPERTIES, *, customer_key: CustomerKey | None = None
+    ) -> str:
         """Begin an upload and return its id; the object appears when it is completed.
 
         Tags are not sent: the engine spoils those of an upload. Give them to `complete_upload`. A reply that was lost
@@ -44,7 +52,7 @@ class MultipartCalls(AccessCalls):
             InvalidRequest: A property that the server can't hold; nothing was sent.
             AccessDenied, KeyTooLong
         """
-        headers = object_headers(key, replace(properties, tags=None))
+        headers = object_headers(key, replace(properties, tags=None)) | key_headers(customer_key)
         call = Call(
             "CreateMultipartUpload",
             "write",
@@ -56,18 +64,21 @@ class MultipartCalls(AccessCalls):
         )
         return await self._transport.send(call, lambda reply: parse_upload_id(reply.body))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, body: Body, *, customer_key: CustomerKey | None = None
+    ) -> Part:
         """Send one part and verify that the server has exactly these bytes; sent again it replaces the former.
 
         ``number`` is 1 to 10,000, gaps are fine. ``body`` is 5 MiB to 5 GiB (the last part may be smaller) and must
-        not change until the call returns.
+        not change until the call returns. ``customer_key`` is the one that the upload was created with.
 
         Raises:
             ValueError: The number is not possible.
             NoSuchUpload, IntegrityError, AccessDenied, QuotaExceeded
         """
         query = _part_query(number, upload_id)
-        call = Call("UploadPart", "write", "PUT", self.name, check_key(key), query=query, body=body)
+        headers = key_headers(customer_key)
+        call = Call("UploadPart", "write", "PUT", self.name, check_key(key), query=query, headers=headers, body=body)
         expected = await md5_hex(body)
         etag = await self._transport.send(call, lambda reply: verified_etag(call, reply, expected))
         return Part(number, etag, memoryview(body).nbytes)
@@ -82,8 +93,9 @@ class MultipartCalls(AccessCalls):
         end: int,
         *,
         source_etag: str | None = None,
+        source_bucket: str | None = None,
     ) -> Part:
-        """Make a part of the bytes ``[start, end)`` of an object in this bucket.
+        """Make a part of the bytes ``[start, end)`` of an object in this bucket, or in one of the same region.
 
         ``source_etag`` is sent as a condition, which the engine behind Spaces ignores: check the source again before
         the upload is completed.
@@ -92,7 +104,7 @@ class MultipartCalls(AccessCalls):
             InvalidRange: The range is not inside the source.
             NoSuchKey, NoSuchUpload, PreconditionFailed, AccessDenied
         """
-        headers = copy_source_headers(self.name, source_key, source_etag)
+        headers = copy_source_headers(source_bucket or self.name, source_key, source_etag)
         headers["x-amz-copy-source-range"] = f"bytes={start}-{end - 1}"
         query = _part_query(number, upload_id)
         call = Call("UploadPartCopy", "write", "PUT", self.name, check_key(key), query=query, headers=headers)
@@ -155,6 +167,14 @@ class MultipartCalls(AccessCalls):
         except NoSuchUpload as error:
             if error.attempts == 1:
                 raise
+
+    async def abandon_upload(self, key: str, upload_id: str) -> None:
+        """End an upload that went wrong, without ever raising: in some seconds, also for a task that is cancelled.
+
+        Should it not work, `abort_uploads` finds the upload a day later.
+        """
+        with trio.move_on_after(_ABANDON_SECONDS, shield=True), suppress(SpacesError):
+            await self.abort_upload(key, upload_id)
 
     async def list_parts(self, key: str, upload_id: str) -> list[Part]:
         """Return the parts that the server has of an upload, by number.

@@ -10,6 +10,7 @@ from spacesfs.client.access import AccessCalls
 from spacesfs.client.bucket import copy_source_headers, no_result, object_headers, verified_etag
 from spacesfs.client.call import Call, Reply, check_key
 from spacesfs.client.documents import delete_document, parse_copy, parse_deleted
+from spacesfs.client.encryption import CustomerKey, key_headers
 from spacesfs.client.errors import (
     BadReply,
     EncryptedObject,
@@ -37,18 +38,33 @@ _NO_PROPERTIES = ObjectProperties()
 class ObjectCalls(AccessCalls):
     """Calls on the objects of one bucket."""
 
-    async def head(self, key: str) -> ObjectInfo:
-        """Return what the server knows about an object.
+    async def head(
+        self, key: str, *, version_id: str | None = None, customer_key: CustomerKey | None = None
+    ) -> ObjectInfo:
+        """Return what the server knows about an object, or about one version of it.
 
         Raises:
             NoSuchKey: There is none (or no such bucket: HEAD replies can't tell).
-            AccessDenied: No right to read it, or (`EncryptedObject`) it needs a customer's key.
+            AccessDenied: No right to read it, or (`EncryptedObject`) it needs a customer's key, or another one.
         """
-        call = Call("HeadObject", "read", "HEAD", self.name, check_key(key))
+        query, headers = version_query(version_id), key_headers(customer_key)
+        call = Call("HeadObject", "read", "HEAD", self.name, check_key(key), query=query, headers=headers)
         try:
             return await self._transport.send(call, lambda reply: _info(key, reply))
         except InvalidRequest as error:
-            raise _encrypted_or(call, error) from None
+            raise encrypted_or(call, error) from None
+
+    async def check_absent(self, key: str) -> None:
+        """Look whether a key is free, where the server does not look itself.
+
+        Raises:
+            PreconditionFailed: It is taken.
+        """
+        try:
+            await self.head(key)
+        except NoSuchKey:
+            return
+        raise PreconditionFailed(f"{key!r} is there already", key=key)
 
     async def get_range(
         self,
@@ -57,6 +73,8 @@ class ObjectCalls(AccessCalls):
         buffer: memoryview,
         *,
         if_match: str | None = None,
+        version_id: str | None = None,
+        customer_key: CustomerKey | None = None,
         on_bytes: Callable[[int], None] | None = None,
     ) -> ObjectInfo:
         """Fill a buffer with an object's bytes from ``start`` on.
@@ -67,6 +85,8 @@ class ObjectCalls(AccessCalls):
             buffer: Writable, contiguous, not empty. Past the object's end its bytes stay as they are: exactly
                 ``min(len(buffer), size - start)`` are filled. After an error any of it may have been written.
             if_match: ETag of the version to read; any other is an error, never other bytes.
+            version_id: Read this one of the object's versions, not the latest.
+            customer_key: The key that the object is encrypted under.
             on_bytes: Told how many bytes are there so far, while they come. They stay: only when the call is sent again
                 are they filled anew, with ``if_match`` by the same bytes, and counted from 0.
 
@@ -82,21 +102,30 @@ class ObjectCalls(AccessCalls):
         view = buffer.cast("B")
         if not view:
             raise ValueError("no range is empty in HTTP")
-        headers = {"range": f"bytes={start}-{start + len(view) - 1}"}
+        headers = {"range": f"bytes={start}-{start + len(view) - 1}"} | key_headers(customer_key)
         if if_match is not None:
             headers["if-match"] = if_match
-        call = Call("GetObject", "read", "GET", self.name, check_key(key), headers=headers, expected_bytes=len(view))
 
         def into(head: Reply) -> memoryview:
             if if_match is not None and etag_from_headers(head.headers) != if_match:
                 raise call.error(PreconditionFailed, "the server sent another version than asked for")
-            return view[: _body_bytes(head, start, len(view))]
+            return view[: body_bytes(head, start, len(view))]
 
+        call = Call(
+            "GetObject",
+            "read",
+            "GET",
+            self.name,
+            check_key(key),
+            query=version_query(version_id),
+            headers=headers,
+            expected_bytes=len(view),
+        )
         try:
             complete = replaced(call, into=into, on_bytes=on_bytes)  # ``into`` refers to ``call``: not a ring that way
-            return await self._transport.send(complete, lambda reply: _ranged_info(key, reply))
+            return await self._transport.send(complete, lambda reply: ranged_info(key, reply))
         except InvalidRequest as error:
-            raise _encrypted_or(call, error) from None
+            raise encrypted_or(call, error) from None
 
     async def put(
         self,
@@ -106,6 +135,7 @@ class ObjectCalls(AccessCalls):
         *,
         if_match: str | None = None,
         if_none_match: bool = False,
+        customer_key: CustomerKey | None = None,
     ) -> str:
         """Store an object and verify that the server has exactly these bytes.
 
@@ -117,6 +147,7 @@ class ObjectCalls(AccessCalls):
             body: Up to 5 GiB; must not change until the call returns.
             if_match: Only over the version with this ETag.
             if_none_match: Only if the key is free.
+            customer_key: Encrypt the object under this key.
 
         Returns:
             The new ETag, the hex MD5 of the body.
@@ -127,7 +158,7 @@ class ObjectCalls(AccessCalls):
             InvalidRequest: A property that the server can't hold; nothing was sent.
             KeyTooLong, TooLarge, AccessDenied, QuotaExceeded
         """
-        headers = object_headers(key, properties)
+        headers = object_headers(key, properties) | key_headers(customer_key)
         if if_match is not None:
             headers["if-match"] = if_match  # the engine compares with the quotes, so there must be none
         if if_none_match:
@@ -138,7 +169,7 @@ class ObjectCalls(AccessCalls):
             return await self._transport.send(call, lambda reply: verified_etag(call, reply, expected))
         except (BadReply, PreconditionFailed, ServerFault) as error:
             is_final = isinstance(error, PreconditionFailed) and error.attempts == 1
-            if not is_final and await self._is_ours(key, expected, properties):
+            if not is_final and await self._is_ours(key, expected, properties, customer_key):
                 return expected  # an attempt did it, only its reply was lost
             raise
 
@@ -150,8 +181,9 @@ class ObjectCalls(AccessCalls):
         source_etag: str | None = None,
         replace: ObjectProperties | None = None,
         acl: Acl | None = None,
+        source_bucket: str | None = None,
     ) -> CopyResult:
-        """Copy an object inside the bucket, on the server.
+        """Copy an object of up to 5 GB into this bucket, on the server; `copy_object` takes larger ones.
 
         Args:
             source_key: The object to copy.
@@ -159,29 +191,33 @@ class ObjectCalls(AccessCalls):
             source_etag: Copy this version only.
             replace: Give the copy these properties and no others; None keeps the source's, but for the ACL.
             acl: The copy's ACL; else ``replace.acl``, else private, whatever the source's.
+            source_bucket: Where the source is; this bucket if not given, else one of the same region.
 
         Raises:
             PreconditionFailed: The source is another version than ``source_etag``.
             NoSuchKey: There is no source.
             NotSupported: The source is encrypted under a customer's key.
         """
-        headers = copy_source_headers(self.name, source_key, source_etag)
+        headers = copy_source_headers(source_bucket or self.name, source_key, source_etag)
         headers["x-amz-metadata-directive"] = "COPY" if replace is None else "REPLACE"
         tags = replace.tags if replace is not None else None
         if replace is not None:
             headers |= object_headers(target_key, replaced(replace, tags=None))
             headers["x-amz-tagging-directive"] = "REPLACE"
         if acl is not None:
-            headers["x-amz-acl"] = acl
+            headers |= object_headers(target_key, ObjectProperties(acl=acl))
         call = Call("CopyObject", "write", "PUT", self.name, check_key(target_key), headers=headers)
         copied = await self._transport.send(call, lambda reply: parse_copy(reply.body))
         if tags:
             await self.set_tags(target_key, tags)  # the engine spoils tags that come in the header of a copy
         return copied
 
-    async def delete(self, key: str) -> None:
-        """Delete an object; that there is none is not an error."""
-        await self._transport.send(Call("DeleteObject", "write", "DELETE", self.name, check_key(key)), no_result)
+    async def delete(self, key: str, *, version_id: str | None = None) -> None:
+        """Delete an object, or one version of it for good; that there is none is not an error."""
+        query = version_query(version_id)
+        await self._transport.send(
+            Call("DeleteObject", "write", "DELETE", self.name, check_key(key), query=query), no_result
+        )
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
         """Delete any number of objects, 1,000 with a request.
@@ -209,10 +245,12 @@ class ObjectCalls(AccessCalls):
         call = Call("DeleteObjects", "write", "POST", self.name, query=(("delete", ""),), headers=headers, body=body)
         return await self._transport.send(call, lambda reply: parse_deleted(reply.body))
 
-    async def _is_ours(self, key: str, etag: str, properties: ObjectProperties) -> bool:
+    async def _is_ours(
+        self, key: str, etag: str, properties: ObjectProperties, customer_key: CustomerKey | None
+    ) -> bool:
         """Tell whether an object is what we sent. Bytes alone don't tell: two hosts may create one empty lock file."""
         try:
-            found = await self.head(key)
+            found = await self.head(key, customer_key=customer_key)
         except NoSuchKey:
             return False
         return found.etag == etag and dict(found.properties.metadata) == dict(properties.metadata)
@@ -222,14 +260,20 @@ def _info(key: str, reply: Reply) -> ObjectInfo:
     return info_from_headers(key, content_length(reply.headers), reply.headers)
 
 
-def _ranged_info(key: str, reply: Reply) -> ObjectInfo:
+def version_query(version_id: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the query that names a version; none means the latest."""
+    return () if version_id is None else (("versionId", version_id),)
+
+
+def ranged_info(key: str, reply: Reply) -> ObjectInfo:
+    """Return the description of the whole object that a reply to a range request gives."""
     size = (
         content_range(reply.headers)[2] if reply.status == HTTPStatus.PARTIAL_CONTENT else content_length(reply.headers)
     )
     return info_from_headers(key, size, reply.headers)
 
 
-def _body_bytes(head: Reply, start: int, wanted: int) -> int:
+def body_bytes(head: Reply, start: int, wanted: int) -> int:
     """Return how long the body of a range reply is, checked against what we asked for."""
     if head.status == HTTPStatus.PARTIAL_CONTENT:
         first, end, size = content_range(head.headers)
@@ -242,7 +286,7 @@ def _body_bytes(head: Reply, start: int, wanted: int) -> int:
     return length
 
 
-def _encrypted_or(call: Call, error: InvalidRequest) -> SpacesError:
+def encrypted_or(call: Call, error: InvalidRequest) -> SpacesError:
     """Read a bare 400 to a request that has nothing to be wrong: it lacked the key of an encrypted object."""
     if error.status == HTTPStatus.BAD_REQUEST and error.code in {"", "InvalidArgument", "InvalidRequest"}:
         reason = "the object is encrypted under a customer's key (SSE-C), which we don't have"

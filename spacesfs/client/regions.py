@@ -1,7 +1,8 @@
 """Which region a bucket is in: all are asked at once, as anybody could, and the answer is remembered.
 
-A server says 404 to a stranger who asks for a bucket it does not have, and 403 for one that it has: so no key is needed
-and no right, and one request to each region tells. Only if several have a bucket of that name is the key shown to them.
+A server says 404 to a stranger who asks for a bucket it does not have, and 403 for one that it has: so one request to
+each region tells. Where there is a bucket of that name the key is tried, with HEAD of the bucket, which every key may
+that may use it at all. Only what the key opens is remembered, and only as long as it does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from spacesfs.client.client import SpacesClient
+from spacesfs.client.client import SpacesClient, check_bucket_name
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import Endpoint
 from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
@@ -53,9 +54,17 @@ class RegionMemory:
     def remember(self, bucket: str, region: str) -> None:
         """Note where a bucket was found; the oldest notes go when there are too many."""
         regions = {name: value for name, value in self._read().items() if name != bucket} | {bucket: region}
-        newest = dict(list(regions.items())[-MAX_REMEMBERED:])
+        self._save(bucket, dict(list(regions.items())[-MAX_REMEMBERED:]))
+
+    def forget(self, bucket: str) -> None:
+        """Drop the note about a bucket: it is not there any more, or not for this key."""
+        regions = self._read()
+        if regions.pop(bucket, None) is not None:
+            self._save(bucket, regions)
+
+    def _save(self, bucket: str, regions: Mapping[str, str]) -> None:
         try:
-            self._write(msgspec.json.encode(newest))
+            self._write(msgspec.json.encode(regions))
         except OSError as error:
             log.warning("the region of %s can't be noted in %s: %s", bucket, self._path, error.strerror)
 
@@ -95,18 +104,20 @@ class RegionFinder:
     async def find(self, bucket: str, credentials: Credentials | None) -> Endpoint:
         """Return the endpoint of the region where a bucket is.
 
-        Where it was the last time is believed if that region does not deny it. The key is used only if several regions
-        have a bucket of that name.
+        Where it was the last time is believed if the key opens it there still, or if that region does not answer. Where
+        only one region has a bucket of that name, and all answer, it is returned whether the key opens it or not.
 
         Raises:
-            RegionUnknown: No region has it, or several have.
+            RegionUnknown: No region has it, or it can't be told which of several.
             InvalidRequest: No bucket can have this name.
         """
+        check_bucket_name(bucket)
         remembered = self._memory.recall(bucket)
         if remembered is not None and remembered in self._endpoints:
-            presence, _ = await self._ask(remembered, bucket, None)
-            if presence is not Presence.ABSENT:
+            presence, _ = await self._ask(remembered, bucket, credentials)
+            if presence in (Presence.HERE, Presence.SILENT):
                 return self._endpoints[remembered]
+            self._memory.forget(bucket)
         return self._endpoints[await self._search(bucket, credentials)]
 
     async def _search(self, bucket: str, credentials: Credentials | None) -> str:
@@ -114,18 +125,14 @@ class RegionFinder:
         having = _regions(said, Presence.HERE, Presence.CLOSED)
         if not having:
             raise RegionUnknown(_nowhere(bucket, said))
-        silent = _regions(said, Presence.SILENT)
-        if len(having) == 1:
-            if not silent:  # else there may be another of its name, and the next mount asks again
-                self._memory.remember(bucket, having[0])
-            return having[0]
-        opening = _regions(await self._ask_all(having, bucket, credentials), Presence.HERE)
+        tried = await self._ask_all(having, bucket, credentials)
+        opening = _regions(tried, Presence.HERE)
         if len(opening) == 1:
-            if not silent:
-                self._memory.remember(bucket, opening[0])
+            self._memory.remember(bucket, opening[0])
             return opening[0]
-        verdict = "and this key fits several of them" if opening else "and this key fits none of them"
-        raise RegionUnknown(f"several regions have a bucket {bucket} ({', '.join(having)}), {verdict}")
+        if len(having) == 1 and not _regions(said, Presence.SILENT):
+            return having[0]  # whoever uses it hears why it is closed
+        raise RegionUnknown(_undecided(bucket, having, opening, _regions(said | tried, Presence.SILENT)))
 
     async def _ask_all(
         self, regions: Iterable[str], bucket: str, credentials: Credentials | None
@@ -167,3 +174,14 @@ def _nowhere(bucket: str, said: Mapping[str, tuple[Presence, str]]) -> str:
     if len(silent) == len(said):
         return f"no region of Spaces answers: {said[silent[0]][1]}"
     return f"no region that answers has a bucket {bucket}; no answer from {', '.join(silent)}"
+
+
+def _undecided(bucket: str, having: list[str], opening: list[str], silent: list[str]) -> str:
+    """Say in one line why none of the regions that have a bucket of that name is the one."""
+    places = f"several regions have a bucket {bucket} ({', '.join(having)})"
+    if opening:
+        return f"{places}, and this key fits several of them"
+    unheard = f"; no answer from {', '.join(silent)}" if silent else ""
+    if len(having) == 1:
+        return f"{having[0]} has a bucket {bucket}, which this key does not open{unheard}"
+    return f"{places}, and this key fits none of them{unheard}"

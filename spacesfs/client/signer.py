@@ -7,9 +7,9 @@ from typing import Literal
 
 from spacesfs.client import signing, signing_v2
 from spacesfs.client.credentials import Credentials
-from spacesfs.client.credentials_renewal import FindKey, KeyKeeper, blames_key
+from spacesfs.client.credentials_renewal import Ask, FindKey, KeyKeeper, blames_key
 from spacesfs.client.endpoint import Endpoint
-from spacesfs.client.errors import SpacesError
+from spacesfs.client.errors import AccessDenied
 from spacesfs.client.hashing import Body, sha256_hex
 from spacesfs.client.retry import ServerClock
 from spacesfs.client.signing import UNSIGNED_PAYLOAD, Signable
@@ -47,9 +47,16 @@ class Signer:
         """Return the headers that sign a request as of now; without a key there are none."""
         return {} if key is None else self._sign(request, key, self.clock.now(datetime.now(UTC)))
 
-    async def finds_another(self, error: SpacesError, method: str, key: Credentials | None) -> bool:
-        """Tell whether a refused request should be sent again because there is another key than the one it used."""
-        return key is not None and blames_key(error, method) and await self._keys.renew(key)
+    async def finds_another(self, refusal: AccessDenied, key: Credentials | None, ask: Ask | None) -> bool:
+        """Tell whether a refused request should be sent again because there is another key than the one it used.
+
+        ``ask`` finds out whether the key is to blame where the refusal does not say it; see `KeyKeeper.doubt`.
+        """
+        if key is None:
+            return False
+        if blames_key(refusal):
+            return await self._keys.renew(key)
+        return ask is not None and not refusal.code and await self._keys.doubt(key, ask)
 
     def _sign_v4(self, request: Signable, key: Credentials, now: datetime) -> dict[str, str]:
         return signing.authorize(request, key, self._endpoint.region, now)

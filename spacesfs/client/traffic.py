@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import httpx
@@ -19,9 +19,10 @@ SEND_PIECE_BYTES = 256 * 1024  # the timeout counts from piece to piece, so a pi
 
 @dataclass(slots=True)
 class Traffic:
-    """What one attempt has moved so far."""
+    """What one attempt has moved so far; ``heard`` is told whenever something moves, so it must be quick."""
 
     attempt: int
+    heard: Callable[[], None]
     status: int | None = None
     sent: int = 0
     received: int = 0
@@ -52,6 +53,8 @@ class BodyStream(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
+        if self._taken:
+            self._traffic.heard()
         self._traffic.sent = self._taken  # whoever asks for more has sent what it had
         piece = self._body[self._taken : self._taken + SEND_PIECE_BYTES]
         if not piece:
@@ -72,12 +75,14 @@ class Landing:
     def _place(self, status: int, headers: httpx.Headers) -> memoryview | None:
         """Note the status, and return the buffer that the body should fill."""
         self._traffic.status = status
+        self._traffic.heard()
         if self._call.into is not None and httpx.codes.is_success(status):
             self._buffer = self._call.into(Reply(status, headers))
         return self._buffer
 
     def _progress(self) -> None:
-        """Tell the caller what is there of its buffer."""
+        """Something came: tell so, and the caller what is there of its buffer."""
+        self._traffic.heard()
         if self._call.on_bytes is not None:
             self._call.on_bytes(self.sink.filled)
 
@@ -100,6 +105,7 @@ async def _document(response: httpx.Response, traffic: Traffic) -> bytes:
     body = bytearray()
     with trio.CancelScope() as reading:
         async for piece in response.aiter_raw():
+            traffic.heard()
             traffic.received += len(piece)
             if traffic.received > MAX_DOCUMENT_BYTES:
                 reading.cancel()
@@ -114,6 +120,7 @@ async def _fill(buffer: memoryview, response: httpx.Response, traffic: Traffic) 
     """Read a body that must be exactly as long as the buffer; of which the beginning may be there already."""
     with trio.CancelScope() as reading:
         async for piece in response.aiter_raw():
+            traffic.heard()
             start = traffic.received
             traffic.received += len(piece)
             if traffic.received > len(buffer):

@@ -10,25 +10,24 @@ import random
 import re
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from http.client import HTTPResponse
-from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
-from urllib.request import Request
 
 import httpx
 import trio
 
 from spacesfs.client import documents, errors
-from spacesfs.client.admission import Admission, ClientStatistics
+from spacesfs.client.admission import Admission, ClientStatistics, Visit
 from spacesfs.client.call import Call, Reply, RequestRecord
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.endpoint import Endpoint, EndpointError
 from spacesfs.client.errors import (
+    AccessDenied,
     BadReply,
     DeadlineExceeded,
     InvalidRequest,
@@ -40,7 +39,7 @@ from spacesfs.client.errors import (
     Untrusted,
 )
 from spacesfs.client.hashing import Body
-from spacesfs.client.retry import RetryPolicy, parse_retry_after
+from spacesfs.client.retry import Allowance, RetryPolicy, parse_retry_after
 from spacesfs.client.signer import SignatureVersion, Signer
 from spacesfs.client.signing import Signable, encode_query
 from spacesfs.client.traffic import BodyStream, Landing, Traffic
@@ -66,7 +65,10 @@ class ClientOptions:
     Attributes:
         timeout_seconds: How long a connection may stand without a byte moving, and how long connecting may take.
         deadline_seconds: How long a whole call may take, all attempts and the pauses between them together, plus a
-            second for each 64 KiB of body that it moves. Waiting for a free connection does not count.
+            second for each 64 KiB of body that it moves. Waiting for a turn does not count, nor does what throttling
+            costs.
+        patience_seconds: How long the Space may make one call wait by throttling it (503, 429), all in all; the call
+            fails after that, so that it has an end.
         max_connections: How many calls are on the wire at once; the others wait for their turn, see `Limiter`.
         max_attempts: How often a call is sent at most, not counting attempts that the server throttled.
         ca_bundle: File of trusted certificates in PEM, instead of the system's.
@@ -77,6 +79,7 @@ class ClientOptions:
 
     timeout_seconds: float = 30.0
     deadline_seconds: float = 90.0
+    patience_seconds: float = 300.0
     max_connections: int = 16
     max_attempts: int = 6
     ca_bundle: Path | None = None
@@ -110,15 +113,21 @@ class Transport:
         self._asked_bucket = ""
         self._origins: dict[str, httpx.URL] = {}
         self._timeout = httpx.Timeout(options.timeout_seconds, pool=None).as_dict()
-        self._http = _http_client(endpoint, options)
+        self._wire = _wire(endpoint, options)
+        # It reads no environment, follows no redirect and adds no header of its own.
+        self._http = _Http(transport=self._wire, trust_env=False)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
 
     async def watch(self) -> NoReturn:
-        """Notice when the Space goes and returns; one task of the client's does this as long as it lives."""
-        await self._admission.watch()
+        """Notice when the Space goes and returns, and close idle connections; one task of the client's does this."""
+        async with trio.open_nursery() as nursery:
+            if isinstance(self._wire, WireTransport):  # httpx's own closes them with the next request
+                nursery.start_soon(self._wire.tend)
+            await self._admission.watch()
+        raise AssertionError("it watches for ever")
 
     def statistics(self) -> ClientStatistics:
         """Return how fast calls may go at present, and whether the Space is there."""
@@ -137,37 +146,64 @@ class Transport:
         """
         _check_headers(call)
         payload_hash = await self._signer.payload_hash(call.body)
-        left = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
-        failure: SpacesError | None = None
+        seconds = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
+        allowance = Allowance(seconds, self._options.patience_seconds)
+        visit: Visit | None = None
         faults = 0
         for attempt in itertools.count(1):
-            traffic = Traffic(attempt)
-            async with self._admission.turn(call, failure) as visit:
+            traffic = Traffic(attempt, self._admission.heard)
+            async with self._admission.turn(call, visit, allowance) as visit:
+                key = self._signer.key
                 try:
-                    return await self._attempt(call, payload_hash, traffic, left, parse)
+                    return await self._attempt(call, payload_hash, key, traffic, allowance.seconds, parse)
                 except SpacesError as error:
                     failure = visit.failure = error
                 finally:
                     visit.was_answered = traffic.status is not None
             failure.attempts = attempt
             faults += not isinstance(failure, Throttled)
-            left -= trio.current_time() - visit.started
-            pause = self._policy.pause_seconds(failure, faults=faults, left_seconds=left, random=random.random)
+            if isinstance(failure, AccessDenied) and not failure.retryable:
+                with trio.move_on_after(allowance.seconds):
+                    failure.retryable = await self._has_another_key(call, failure, key)
+            allowance.spend(failure, trio.current_time() - visit.started)
+            pause = self._policy.pause_seconds(
+                failure, faults=faults, left_seconds=allowance.left(failure), random=random.random
+            )
             if pause is None:
                 raise failure
-            left -= pause
+            allowance.spend(failure, pause)
             await self._admission.pause(pause)
         raise AssertionError("itertools.count ended")
 
-    async def _attempt(
-        self, call: Call, payload_hash: str, traffic: Traffic, left_seconds: float, parse: Callable[[Reply], T]
+    async def _has_another_key(self, call: Call, refusal: AccessDenied, key: Credentials | None) -> bool:
+        """Tell whether there is another key than the one a call was refused with; looking for it holds no turn."""
+
+        async def ask() -> None:
+            if call.key:
+                asked = replace(call, operation="GetObject", method="GET", headers={"range": "bytes=0-0"})
+            else:
+                asked = replace(call, operation="GetBucketLocation", method="GET", query=(("location", ""),))
+            with suppress(SpacesError):
+                await self.send(asked, lambda _: None)
+
+        # A reply to HEAD has no body, so it does not tell whether the key is to blame; one to GET does.
+        return await self._signer.finds_another(refusal, key, ask if call.method == "HEAD" else None)
+
+    async def _attempt(  # noqa: PLR0917
+        self,
+        call: Call,
+        payload_hash: str,
+        key: Credentials | None,
+        traffic: Traffic,
+        left_seconds: float,
+        parse: Callable[[Reply], T],
     ) -> T:
         """Send a call once, within the time that is left, and tell the observer how it went."""
         self._asked_bucket = call.bucket
         started = trio.current_time()
         try:
-            with trio.move_on_after(left_seconds):
-                return await self._exchange(call, payload_hash, traffic, parse)
+            with self._admission.under_way(call), trio.move_on_after(left_seconds):
+                return await self._exchange(call, payload_hash, key, traffic, parse)
             raise call.error(DeadlineExceeded, "no complete answer in time")
         except Malformed as problem:
             raise call.error(BadReply, f"the server answered with {problem}", status=traffic.status) from None
@@ -192,9 +228,15 @@ class Transport:
             return True
         return False
 
-    async def _exchange(self, call: Call, payload_hash: str, traffic: Traffic, parse: Callable[[Reply], T]) -> T:
+    async def _exchange(
+        self,
+        call: Call,
+        payload_hash: str,
+        key: Credentials | None,
+        traffic: Traffic,
+        parse: Callable[[Reply], T],
+    ) -> T:
         """Put one request on the wire and read its reply."""
-        key = self._signer.key
         body = BodyStream(call.body, traffic)
         landing = Landing(call, traffic)
         request = self._request(call, payload_hash, body, key)
@@ -211,9 +253,7 @@ class Transport:
             landing.drop()
             del request.extensions[SINK]  # it refers to the caller's buffer, and httpx keeps the request
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
-            error = self._refused(call, reply)
-            error.retryable |= await self._signer.finds_another(error, call.method, key)
-            raise error
+            raise self._refused(call, reply)
         return parse(reply)
 
     def _request(self, call: Call, payload_hash: str, body: BodyStream, key: Credentials | None) -> httpx.Request:
@@ -258,7 +298,8 @@ class Transport:
             request_id=said.request_id or reply.headers.get("x-amz-request-id", ""),
         )
         now = datetime.now(UTC)
-        error.retry_after_seconds = parse_retry_after(reply.headers.get("retry-after"), now)
+        retry_after = reply.headers.get("retry-after")
+        error.retry_after_seconds = parse_retry_after(retry_after, self._signer.clock.now(now))
         if reply.status == HTTPStatus.FORBIDDEN and self._signer.clock.correct(reply.headers.get("date"), now):
             error.retryable = True  # the next signature carries the server's time
         return error
@@ -291,26 +332,38 @@ def _check_headers(call: Call) -> None:
             raise call.error(InvalidRequest, f"the value of {name} has control characters, or spaces at an end")
 
 
-def _http_client(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncClient:
-    """Make the client; it reads no environment, follows no redirect and adds no header of its own."""
+def _wire(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncBaseTransport:
+    """Make what moves the bytes."""
     tls = _tls(endpoint, options.ca_bundle)
     places = options.max_connections + 1  # the limiter sees to the calls; the last place is the probe's
-    transport: httpx.AsyncBaseTransport
     if options.http_transport == "own" and options.proxy is None:
-        transport = WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS)
-    else:
-        try:
-            transport = StockTransport(tls, connections=places, idle_seconds=KEEPALIVE_SECONDS, proxy=options.proxy)
-        except ValueError as problem:
-            raise EndpointError(f"the proxy can't be used: {problem}") from None  # its URL may hold a password
-    return httpx.AsyncClient(transport=transport, cookies=_NoCookies(), trust_env=False)
+        return WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS)
+    try:
+        return StockTransport(tls, connections=places, idle_seconds=KEEPALIVE_SECONDS, proxy=options.proxy)
+    except ValueError as problem:
+        raise EndpointError(f"the proxy can't be used: {problem}") from None  # its URL may hold a password
 
 
-class _NoCookies(CookieJar):
+class _NoCookies(httpx.Cookies):
     """Keeps none. Spaces send none that matter, and looking for them takes a tenth of a small request's CPU."""
 
-    def extract_cookies(self, response: HTTPResponse, request: Request) -> None:
+    def extract_cookies(self, response: httpx.Response) -> None:
         """Ignore the cookies of a response."""
+
+
+class _Http(httpx.AsyncClient):
+    """httpx's client without a memory."""
+
+    _nothing = _NoCookies()
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """No cookies at all."""
+        return self._nothing
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        """Ignore cookies."""
 
 
 def _tls(endpoint: Endpoint, ca_bundle: Path | None) -> ssl.SSLContext:

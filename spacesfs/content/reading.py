@@ -21,19 +21,11 @@ _OPEN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class ReadingOptions:
-    """What the parts need to know. Sizes in bytes.
+class DiskOptions:
+    """Where pages lie on the disk, how many bytes they may take there, and what tells this bucket from all others."""
 
-    Attributes:
-        memory_bytes: For pages and for bytes on their way, uploads too; they get half each.
-        directory: Where pages lie on the disk.
-        disk_bytes: What they may take there.
-        space: What tells this bucket from all others.
-    """
-
-    memory_bytes: int
     directory: Path
-    disk_bytes: int
+    limit_bytes: int
     space: str
 
 
@@ -46,7 +38,7 @@ class ReadSide:
     """The parts of a mount that read."""
 
     pages: PageCache
-    disk: DiskCache
+    disk: DiskCache | None
     budget: ByteBudget
     reader: PageReader
     glimpse: Glimpse
@@ -55,25 +47,37 @@ class ReadSide:
     @property
     def notices(self) -> Iterator[str]:
         """What the user should know, one line each."""
-        if self.disk.trouble is not None:
+        if self.disk is not None and self.disk.trouble is not None:
             yield self.disk.trouble
 
 
-async def open_reading(store: ReadingStore, options: ReadingOptions, spawn: Spawn) -> ReadSide:
-    """Join the parts, over the pages of earlier mounts; a very large cache is looked through while it is used already.
+async def open_reading(store: ReadingStore, memory_bytes: int, on_disk: DiskOptions | None, spawn: Spawn) -> ReadSide:
+    """Join the parts, over the pages of earlier mounts.
 
-    One reader fetches ahead what fits into a third of the memory at most, so that several can read at once.
+    One reader fetches ahead what fits into two fifths of the memory at most, so that several can read at once.
+
+    Args:
+        store: The bucket.
+        memory_bytes: For pages and for bytes on their way, uploads too; they get half each.
+        on_disk: Where pages are kept; None for nowhere.
+        spawn: Starts what goes on as long as the mount.
     """
-    pages = PageCache(options.memory_bytes // 2)
-    budget = ByteBudget(options.memory_bytes - options.memory_bytes // 2)
-    disk = DiskCache(options.directory, options.disk_bytes, options.space, budget.limit_bytes // 2)
+    pages = PageCache(memory_bytes // 2)
+    budget = ByteBudget(memory_bytes - pages.limit_bytes)
+    disk = await _open_disk(on_disk, budget.limit_bytes // 2, spawn) if on_disk is not None else None
+    reader = PageReader(store, pages, budget, spawn, disk)
+    plain = ReadAheadOptions()
+    read_ahead = ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, memory_bytes * 2 // 5))
+    return ReadSide(pages, disk, budget, reader, Glimpse(store, reader, spawn), read_ahead)
+
+
+async def _open_disk(options: DiskOptions, max_queued_bytes: int, spawn: Spawn) -> DiskCache:
+    """Return the pages on the disk; a very large cache is looked through while it is used already."""
+    disk = DiskCache(options.directory, options.limit_bytes, options.space, max_queued_bytes)
     spawn(disk.open)
     with trio.move_on_after(_OPEN_SECONDS):
         await disk.opened.wait()
-    reader = PageReader(store, pages, budget, spawn, disk)
-    plain = ReadAheadOptions()
-    read_ahead = ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, options.memory_bytes // 3))
-    return ReadSide(pages, disk, budget, reader, Glimpse(store, reader, spawn), read_ahead)
+    return disk
 
 
 def pages_bytes(cache_bytes: int) -> int:

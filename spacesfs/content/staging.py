@@ -1,140 +1,144 @@
-"""Local copies of files that are being changed: sparse, and only as complete as the changes need."""
+"""The directory of staged files, and the cap on what they hold together."""
 
 from __future__ import annotations
 
-import errno
-import os
+from collections.abc import Callable, Container
 from pathlib import Path
 
-from spacesfs.content.extents import Extent, ExtentSet
+import trio
+
+from spacesfs.content.backing import BackingFile, Descriptors, Spawn
+from spacesfs.content.records import ContentRecord
+from spacesfs.content.staged import StagedFile, StagedFileLost
 from spacesfs.errors import NoSpace
+
+__all__ = ["StagedFile", "StagedFileLost", "StagingArea"]
+
+_RESERVE_SHARE, _RESERVE_BYTES = 16, 64 << 20
+_TIGHT_SHARE = 0.75
 
 
 class StagingArea:
-    """A directory for staged files, and the cap on what they hold together.
+    """A directory for staged files, named by number, and the cap on what they hold together, in memory or on disk.
 
-    The files have no names, so nothing is left behind by a crash.
+    Writers don't get the last sixteenth of the cap (at most 64 MiB). Bringing bytes here so that an object can be
+    renamed, replaced or sent takes room too, and is what makes room: at the cap it must not wait for itself.
     """
 
-    def __init__(self, directory: Path, limit_bytes: int) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        limit_bytes: int,
+        next_number: Callable[[], int],
+        wait_seconds: float,
+        spawn: Spawn,
+    ) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        self._writers_bytes = limit_bytes - min(limit_bytes // _RESERVE_SHARE, _RESERVE_BYTES)
+        self._descriptors = Descriptors(directory, spawn)
+        self._next_number = next_number
+        self._wait_seconds = wait_seconds
+        self._numbers: set[int] = set()
+        self._freed = trio.Event()
 
     def create(self, size_bytes: int = 0) -> StagedFile:
-        """Return a new staged file of ``size_bytes``, none of them present."""
-        try:
-            descriptor = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _staging_error(error) from error
-        return StagedFile(self, descriptor, size_bytes)
+        """Return a new staged file of ``size_bytes``, none of them present.
 
-    def reserve(self, size_bytes: int) -> None:
-        """Account for bytes about to be written; negative gives them back.
+        Raises:
+            NoSpace: The area is full to its cap, reserve included.
+        """
+        number = self._next_number()
+        staged = StagedFile(self, BackingFile(self._descriptors, number, is_there=False), number, size_bytes)
+        self._numbers.add(number)
+        return staged
+
+    def restore(self, record: ContentRecord) -> StagedFile:
+        """Return the staged file that a record of the journal describes, as it was then or with later writes in place.
+
+        The cap is not asked: what is there is there.
+
+        Raises:
+            StagedFileLost: Its file is missing, or too short.
+        """
+        backing = BackingFile(self._descriptors, record.number, is_there=True)
+        if record.written and (backing.length() or 0) < record.written[-1].end:
+            raise StagedFileLost
+        staged = StagedFile(self, backing, record.number, 0)
+        staged.restore(record)
+        self._numbers.add(record.number)
+        return staged
+
+    def sweep(self, known: Container[int]) -> list[int]:
+        """Remove files that neither ``known`` nor a staged file of this process stands for; return their numbers."""
+        gone = []
+        for path in self._descriptors.directory.iterdir():
+            if not path.name.isdecimal():
+                continue
+            number = int(path.name)
+            if number not in known and number not in self._numbers:
+                path.unlink()
+                gone.append(number)
+        return sorted(gone)
+
+    def is_tight(self) -> bool:
+        """Say whether what is here twice should go: less than a quarter of the cap is left to writers."""
+        return self.used_bytes > self._writers_bytes * _TIGHT_SHARE
+
+    async def wait_for_room(self, size_bytes: int) -> None:
+        """Return when a writer may reserve that many bytes; only until its next await.
+
+        Raises:
+            NoSpace: They will never fit, or nothing at all was freed for ``wait_seconds``.
+        """
+        if self.used_bytes + size_bytes <= self._writers_bytes:  # not the cap is reached: the disk is full
+            await self._wait_for_less()
+        while self.used_bytes + size_bytes > self._writers_bytes:
+            if size_bytes > self._writers_bytes:
+                raise NoSpace
+            await self._wait_for_less()
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _wait_for_less(self) -> None:
+        with trio.move_on_after(self._wait_seconds) as scope:
+            await self._freed.wait()
+        if scope.cancelled_caught:
+            raise NoSpace
+
+    # --- for staged files
+
+    def take(self, size_bytes: int) -> None:
+        """Reserve bytes for a writer.
 
         Raises:
             NoSpace: They would be over the cap.
         """
-        if size_bytes > 0 and self.used_bytes + size_bytes > self.limit_bytes:
-            raise NoSpace
+        self._take(size_bytes, self._writers_bytes)
+
+    def take_reserve(self, size_bytes: int) -> None:
+        """Reserve bytes that are needed to go on at all.
+
+        Raises:
+            NoSpace: They would be over the cap.
+        """
+        self._take(size_bytes, self.limit_bytes)
+
+    def take_held(self, size_bytes: int) -> None:
+        """Account for bytes that are there."""
         self.used_bytes += size_bytes
 
+    def give(self, size_bytes: int) -> None:
+        """Give bytes back."""
+        self.used_bytes -= size_bytes
+        if size_bytes:
+            self._freed.set()
+            self._freed = trio.Event()
 
-class StagedFile:
-    """A file's present bytes and which of them differ from its base version.
+    def forget(self, number: int) -> None:
+        """The staged file was deleted."""
+        self._numbers.discard(number)
 
-    Invariant: dirty bytes are present; present bytes lie within ``size``. What is absent is read from the base version,
-    which always reaches that far: growing makes the new bytes present (as zeros), and shrinking forgets bytes for good.
-    """
-
-    def __init__(self, area: StagingArea, descriptor: int, size_bytes: int) -> None:
-        self._area = area
-        self._descriptor = descriptor
-        self._written = ExtentSet()
-        self.present = ExtentSet()
-        self.dirty = ExtentSet()
-        self.size = size_bytes
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Change bytes; writing past the end leaves zeros in between.
-
-        Raises:
-            NoSpace: The staging area is full.
-        """
-        end = offset + len(data)
-        self._store(offset, data)
-        if offset > self.size:
-            self._grow(offset)
-        self.present.add(offset, end)
-        self.dirty.add(offset, end)
-        self.size = max(self.size, end)
-
-    def fill(self, offset: int, data: bytes | memoryview) -> None:
-        """Keep bytes of the base version; they are present, not dirty.
-
-        Raises:
-            NoSpace: The staging area is full.
-        """
-        self._store(offset, data)
-        self.present.add(offset, offset + len(data))
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill ``buffer`` with present bytes; what is a hole on disk reads as zeros."""
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            if count == 0:  # a hole at the end that the disk does not know of
-                buffer[done:] = bytes(len(buffer) - done)
-                return
-            done += count
-
-    def truncate(self, size_bytes: int) -> None:
-        """Set the size; new bytes are zeros."""
-        if size_bytes > self.size:
-            self._grow(size_bytes)
-        elif size_bytes < self.size:
-            os.ftruncate(self._descriptor, size_bytes)
-            self._area.reserve(-sum(extent.length for extent in self._written.within(size_bytes, self.size)))
-            for extents in (self._written, self.present, self.dirty):
-                extents.remove(size_bytes, self.size)
-        self.size = size_bytes
-
-    def gaps(self, extent: Extent) -> list[Extent]:
-        """Return what of an extent must come from the base version."""
-        return self.present.gaps(extent.start, extent.end)
-
-    def close(self) -> None:
-        """Free everything."""
-        self._area.reserve(-self._written.total_bytes)
-        self._written.clear()
-        os.close(self._descriptor)
-
-    def check_invariants(self) -> None:
-        """Assert what the class promises."""
-        for extents in (self.present, self.dirty, self._written):
-            extents.check_invariants()
-        assert all(self.present.covers(*extent) for extent in self.dirty)
-        assert all(extent.end <= self.size for extent in self.present)
-
-    def _grow(self, size_bytes: int) -> None:
-        self.present.add(self.size, size_bytes)
-        self.dirty.add(self.size, size_bytes)
-        self.size = size_bytes
-
-    def _store(self, offset: int, data: bytes | memoryview) -> None:
-        end = offset + len(data)
-        fresh = sum(gap.length for gap in self._written.gaps(offset, end))
-        self._area.reserve(fresh)
-        try:
-            view = memoryview(data)
-            while view:
-                count = os.pwrite(self._descriptor, view, end - len(view))
-                view = view[count:]
-        except OSError as error:
-            self._area.reserve(-fresh)
-            raise _staging_error(error) from error
-        self._written.add(offset, end)
-
-
-def _staging_error(error: OSError) -> NoSpace | OSError:
-    return NoSpace() if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+    def _take(self, size_bytes: int, limit_bytes: int) -> None:
+        if size_bytes > 0 and self.used_bytes + size_bytes > limit_bytes:
+            raise NoSpace
+        self.used_bytes += size_bytes

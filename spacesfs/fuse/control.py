@@ -1,4 +1,4 @@
-"""The control socket's server: answers ``spacesfs status``, ``list``, ``sync`` and ``umount`` for one mount.
+"""The control socket's server: answers ``spacesfs status``, ``sync``, ``pending`` and others for one mount.
 
 One task per client. Whatever a client sends or omits, it can at worst lose its own connection: requests are short and
 must come soon, replies must be taken soon, and errors of the mount are answered, not raised.
@@ -23,11 +23,15 @@ import trio
 from spacesfs.errors import MountError, errno_for
 from spacesfs.fuse.messages import (
     MAX_REQUEST_BYTES,
+    Counted,
+    Drop,
     Failed,
     MountStatus,
     Reply,
     Request,
+    Retry,
     Status,
+    Sync,
     SyncDone,
     SyncProgress,
     decode_request,
@@ -55,6 +59,16 @@ class ControlTarget(Protocol):
 
         Raises:
             FsError, SpacesError, MountError: It can't be done.
+        """
+
+    def retry(self, paths: list[str]) -> int:
+        """Try again at once what waits at and below paths; return how many changes that is."""
+
+    async def drop(self, paths: list[str]) -> int:
+        """Forget what waits at and below paths; return how many changes that was.
+
+        Raises:
+            FsError, MountError: It can't be done.
         """
 
 
@@ -114,15 +128,21 @@ async def _answer(target: ControlTarget, stream: trio.SocketStream) -> None:
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         log.debug("control client sent nothing: %r", error)
     else:
-        if isinstance(request, Status):
-            await _send(stream, _status(target))
-        else:
+        if isinstance(request, Sync):
             await _sync_while_connected(target, request.path, stream)
+        else:
+            await _send(stream, await _reply(target, request))
 
 
-def _status(target: ControlTarget) -> Reply:
+async def _reply(target: ControlTarget, request: Status | Retry | Drop) -> Reply:
     try:
-        return target.status()
+        match request:
+            case Status():
+                return target.status()
+            case Retry(paths):
+                return Counted(target.retry(paths))
+            case Drop(paths):
+                return Counted(await target.drop(paths))
     except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and the server goes on
         return _failure(error)
 

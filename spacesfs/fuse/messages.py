@@ -1,7 +1,7 @@
 """What the control socket of a mount speaks: one JSON object per line, told apart by its ``type``.
 
 A client sends one request. ``Status`` is answered by ``MountStatus``; ``Sync`` by any number of ``SyncProgress`` and
-then ``SyncDone``; either by ``Failed``. Then the connection ends.
+then ``SyncDone``; ``Retry`` and ``Drop`` by ``Counted``; any by ``Failed``. Then the connection ends.
 """
 
 from __future__ import annotations
@@ -26,6 +26,18 @@ class Sync(Message, frozen=True, tag="sync"):
     """Bring what is acknowledged to the Space; all of it, or what lies at ``path``, relative to the mount's root."""
 
     path: str | None = None
+
+
+class Retry(Message, frozen=True, tag="retry"):
+    """Try again at once what waits at and below paths, relative to the mount's root; "" is all."""
+
+    paths: list[str]
+
+
+class Drop(Message, frozen=True, tag="drop"):
+    """Forget for good what waits at and below paths, relative to the mount's root; "" is all."""
+
+    paths: list[str]
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -131,6 +143,7 @@ class MountStatus(Message, frozen=True, tag="mount"):
         notices: What the user should know, one line each.
         offline_since: When the Space was found to be unreachable, in seconds since the epoch; None while it answers.
         throttling: The classes of operation that the Space makes slow down.
+        journal: The folder that the journal is in.
         reading: How reading goes.
     """
 
@@ -153,6 +166,7 @@ class MountStatus(Message, frozen=True, tag="mount"):
     notices: list[str]
     offline_since: float | None = None
     throttling: dict[str, Throttling] = {}
+    journal: str = ""
     reading: Reading | None = None
 
 
@@ -168,6 +182,12 @@ class SyncDone(Message, frozen=True, tag="done"):
     """All of it is in the Space."""
 
 
+class Counted(Message, frozen=True, tag="counted"):
+    """How many changes it was done to."""
+
+    changes: int
+
+
 class Failed(Message, frozen=True, tag="failed"):
     """The request can't be done. ``errno_name`` is like ``EACCES``, or empty where no errno fits."""
 
@@ -175,8 +195,8 @@ class Failed(Message, frozen=True, tag="failed"):
     errno_name: str = ""
 
 
-Request = Status | Sync
-Reply = MountStatus | SyncProgress | SyncDone | Failed
+Request = Status | Sync | Retry | Drop
+Reply = MountStatus | SyncProgress | SyncDone | Counted | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

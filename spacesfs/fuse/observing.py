@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from spacesfs.cache.disk import DiskStatistics
 from spacesfs.content.reading import ReadSide
 from spacesfs.fuse.messages import Reading, Usage
 
 
 def reading_of(side: ReadSide) -> Reading:
     """Return what reading has taken, from its three owners."""
-    reader, pages, disk = side.reader.statistics(), side.pages.statistics(), side.disk.statistics()
+    reader, pages = side.reader.statistics(), side.pages.statistics()
+    disk = side.disk.statistics() if side.disk is not None else DiskStatistics()
     totals = reader.totals
     return Reading(
         hits=totals.hits,

@@ -25,7 +25,6 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from spacesfs.content.upload import PART_BYTES
 from spacesfs.errors import InvalidCall, NoAttribute, NotFound, NotPermitted, errno_for
 from spacesfs.filesystem import BLOCK_BYTES, AttributeChange, Caller, FileSystem
 from spacesfs.tree.inodes import Inode
@@ -39,6 +38,7 @@ T = TypeVar("T")
 
 _FREE_BYTES = 1 << 50  # a Space has no size; one petabyte lets every program believe that its file fits
 _MAX_SIZE = 2**63 - 1  # off_t; a listing may claim more
+_BLOCK_BYTES = 4 << 20  # what programs should read and write at once: RGW's stripe
 _FREE_FILES = 100_000_000  # DigitalOcean, Spaces limits: objects in a bucket
 
 
@@ -115,7 +115,7 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return self._entry(await self._fs.setattr(inode, change, fh))
+        return self._entry(await self._fs.setattr(inode, change, fh, ctx.pid))
 
     @_handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -157,7 +157,8 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's signature
-        """Do nothing: a change of names is in the Space when it returns."""
+        """Make names safe, as far as the mount's durability asks for more than they are."""
+        await self._fs.fsyncdir(fh)
 
     # --- names
 
@@ -211,21 +212,23 @@ class Operations(pyfuse3.Operations):
         if flags & ~pyfuse3.RENAME_NOREPLACE:
             raise InvalidCall
         may_replace = not flags & pyfuse3.RENAME_NOREPLACE
-        await self._fs.names.rename(parent_inode_old, name_old, parent_inode_new, name_new, may_replace=may_replace)
+        await self._fs.names.rename(
+            parent_inode_old, name_old, parent_inode_new, name_new, ctx.pid, may_replace=may_replace
+        )
 
     # --- the content of files
 
     @_handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """Open a file."""
-        return _file_info(await self._fs.open(inode, flags))
+        return _file_info(await self._fs.open(inode, flags, ctx.pid))
 
     @_handler
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         """Make and open a file."""
-        handle, inode = await self._fs.create(parent_inode, name, mode, flags, Caller(ctx.uid, ctx.gid))
+        handle, inode = await self._fs.create(parent_inode, name, mode, flags, Caller(ctx.uid, ctx.gid, ctx.pid))
         return _file_info(handle), self._entry(inode)
 
     @_handler
@@ -251,7 +254,6 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def release(self, fh: FileHandleT) -> None:
         """The last descriptor of a handle was closed."""
-        self._fs.files.handle(fh).reader.close()
         await self._fs.files.release(fh)
 
     # --- extended attributes
@@ -294,7 +296,7 @@ class Operations(pyfuse3.Operations):
         entry.st_nlink = 2 if attributes.is_directory else int(inode.is_linked)
         entry.st_uid, entry.st_gid, entry.st_rdev = attributes.uid, attributes.gid, attributes.rdev
         entry.st_size = 0 if attributes.is_directory else min(self._fs.size_of(inode), _MAX_SIZE)
-        entry.st_blksize = PART_BYTES
+        entry.st_blksize = _BLOCK_BYTES
         entry.st_blocks = -(-entry.st_size // BLOCK_BYTES)
         entry.st_atime_ns, entry.st_mtime_ns = attributes.atime_ns, attributes.mtime_ns
         entry.st_ctime_ns = attributes.ctime_ns

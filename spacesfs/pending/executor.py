@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+import logging
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Protocol
 
-import trio
-
 from spacesfs.client.errors import NoSuchKey, PreconditionFailed, SpacesError
+from spacesfs.client.hashing import md5_hex
 from spacesfs.client.models import (
     Acl,
     CopyResult,
-    DeleteFailure,
-    ListedObject,
-    ListPage,
     ObjectInfo,
     ObjectProperties,
     ObjectVersion,
 )
-from spacesfs.content.file import FileStore
+from spacesfs.content.budget import ByteBudget
+from spacesfs.content.content import Content
+from spacesfs.content.extents import Extent
+from spacesfs.content.plan import SINGLE_PUT_BYTES
+from spacesfs.content.upload import UploadStore
 from spacesfs.errors import Conflict, StaleFile
-from spacesfs.pending.intents import Delete, Describe, Intent, Move, MoveTree, Publish, Put, RemoveMarker
-from spacesfs.tasks import open_team
+from spacesfs.pending.carried import Carried
+from spacesfs.pending.conditions import ConditionalPuts
+from spacesfs.pending.intents import Intent, Present
+from spacesfs.pending.ledger import Ledger
+from spacesfs.pending.removals import Removals, RemovalStore
+from spacesfs.pending.uploads import Target, Uploads
 
-_PARALLEL_COPIES = 16
-_TAKE_BACK_SECONDS = 10.0
+log = logging.getLogger(__name__)
+
+MAX_COPY_OBJECT_BYTES = 5 << 30  # S3 API, CopyObject: size of the source
+_ASIDE = ".spacesfs-aside"
 
 
-class ChangeStore(FileStore, Protocol):
+class ChangeStore(UploadStore, RemovalStore, Protocol):
     """What is needed of a bucket here."""
 
     async def copy(
@@ -43,164 +49,297 @@ class ChangeStore(FileStore, Protocol):
     ) -> CopyResult:
         """Copy an object inside the Space."""
 
-    async def delete(self, key: str) -> None:
-        """Delete an object; one that is not there counts as deleted."""
 
-    async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
-        """Delete objects."""
+class Surroundings(Protocol):
+    """The rest of the mount, as the executor needs it."""
 
-    async def get_acl(self, key: str) -> Acl:
-        """Return an object's canned ACL."""
+    def is_held(self, intent: Intent) -> bool:
+        """Say whether a program still writes to the file, or reads what would go."""
 
-    async def get_tags(self, key: str) -> str | None:
-        """Return an object's tags, query-encoded."""
+    def keep_readers(self, version: ObjectVersion) -> Awaitable[None]:
+        """Let those who read a version go on although it is about to be replaced."""
 
-    def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
-        """Yield the pages of a listing."""
+    def confirmed(self, intent: Intent, info: ObjectInfo | None) -> None:
+        """The Space holds what an intent wanted."""
+
+    def step_aside(self, intent: Intent) -> str:
+        """Another host has the name: give ours one beside it, and return its key."""
+
+    def lost(self, intent: Intent, reason: str) -> None:
+        """Something acknowledged can't be done any more, through another host's doing; tell the user."""
 
 
 class Executor:
-    """Turns intents into requests; knows nothing of order or of who asked."""
+    """Turns intents into requests, and the Space's answers into what the ledger knows."""
 
-    def __init__(self, store: ChangeStore) -> None:
+    def __init__(  # noqa: PLR0917 - the parts it joins
+        self,
+        store: ChangeStore,
+        ledger: Ledger,
+        carried: Carried,
+        puts: ConditionalPuts,
+        uploads: Uploads,
+        budget: ByteBudget,
+        surroundings: Surroundings,
+    ) -> None:
         self._store = store
+        self._ledger = ledger
+        self._carried = carried
+        self._puts = puts
+        self._uploads = uploads
+        self._budget = budget
+        self._around = surroundings
+        self._removals = Removals(store, self._confirm, ledger.overtaken, surroundings.lost)
 
-    async def perform(self, intent: Intent) -> ObjectInfo | None:
-        """Make one change; return what the Space holds under its (new) key then, if that is an object.
+    def is_held(self, intent: Intent) -> bool:
+        """Say whether an intent has to wait for a program."""
+        return self._around.is_held(intent)
+
+    def goes_first(self, intent: Intent) -> str | None:
+        """Return the key that a file was renamed to while its upload goes to the one that is to be removed."""
+        number = self._uploads.at(intent.key)
+        users = self._ledger.overlay.users(number) if number is not None else set()
+        return min(users - {intent.key}, default=None)
+
+    async def remove(self, intents: list[Intent]) -> None:
+        """Bring many keys to hold nothing; what another host has changed stays.
 
         Raises:
-            Conflict: Another host changed the object first.
+            Conflict: One of them was changed by another host.
+            SpacesError: Not all could be deleted.
+        """
+        await self._ledger.secure()  # what was made of these objects must be known after a crash that finds them gone
+        await self._removals.remove(intents)
+
+    async def perform(self, intent: Intent) -> None:
+        """Bring one key to what it shall hold.
+
+        Raises:
+            Conflict: Another host changed the object first; ours has another name now, or can't be stored.
             SpacesError: The Space refuses or can't be reached.
         """
-        match intent:
-            case Publish():
-                return await self._publish(intent)
-            case Put():
-                return await self._put(intent)
-            case Describe(version, properties):
-                return await self._describe(version, properties)
-            case Move(info, target, replaces):
-                return await self._move(info, target, replaces)
-            case Delete(key, version):
-                await self._delete(key(), version())
-            case RemoveMarker(key):
-                await self._store.delete(key)
-            case MoveTree(source, target):
-                await self._move_tree(source, target)
+        want = intent.want
+        if not isinstance(want, Present):
+            await self.remove([intent])
+            return
+        try:
+            info = await self._store_or_copy(intent, want)
+        except Conflict:
+            await self._give_way(intent, want)
+            raise
+        if info is not None:
+            self._confirm(intent, info)
+
+    def _confirm(self, intent: Intent, info: ObjectInfo | None) -> None:
+        version = ObjectVersion(info.key, info.etag, info.size) if info is not None else None
+        self._ledger.confirm(intent, version)
+        self._around.confirmed(intent, info)
+
+    async def untie(self, intent: Intent) -> None:
+        """Break a ring of renames: what this one needs is put aside."""
+        want = intent.want
+        assert isinstance(want, Present)
+        assert want.source is not None, "only a copy can be in a ring"
+        source = want.source
+        key = f"{intent.key}{_ASIDE}-{intent.order}"
+
+        async def copy() -> ObjectVersion:
+            acl = await self._carried.acl(await self._carried.info(source))
+            result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
+            return ObjectVersion(key, result.etag, source.size)
+
+        await self._ledger.put_aside(intent, key, copy)
+
+    # --- an object made of local bytes
+
+    async def _store_or_copy(self, intent: Intent, want: Present) -> ObjectInfo | None:
+        """Return what the key holds now; None when something is left to do."""
+        if want.content is None:
+            return await self._copy(intent, want)
+        contents = self._ledger.contents
+        content = await contents.get(want.content)
+        contents.hold(content)
+        try:
+            return await self._send(intent, want, content)
+        finally:
+            contents.release(content)
+
+    async def _send(self, intent: Intent, want: Present, content: Content) -> ObjectInfo | None:
+        key_of_upload = self._uploads.key_of(content)
+        if key_of_upload not in {None, intent.key}:
+            await self._finish_elsewhere(content, key_of_upload or "")
+            return None
+        properties = await self._carried.wanted(intent.key, want)
+        if intent.base is not None:
+            await self._around.keep_readers(intent.base)
+        if key_of_upload is None and content.staged.size <= SINGLE_PUT_BYTES:
+            return await self._put(intent, content, properties)
+        return await self._finish(intent, content, properties)
+
+    async def _finish(self, intent: Intent, content: Content, properties: ObjectProperties) -> ObjectInfo | None:
+        changes = content.staged.changes
+        version = await self._uploads.completed_before(content)
+        given: ObjectProperties | None = None
+        if version is not None and content.staged.changes == changes:
+            content.source = version
+            content.staged.sent(content.staged.begin_sending())
+        else:
+            target = Target(intent.key, intent.base, intent.attempts)
+            version, given = await self._uploads.finish(target, content, properties, self._ledger.note_attempt_safely)
+        if given == properties:
+            return stored_info(version, properties)
+        self._ledger.confirm_bytes(intent, version)  # its times, at least, were not known when the upload began
+        self._around.confirmed(intent, stored_info(version, given or properties))
         return None
 
-    async def carried(self, info: ObjectInfo) -> ObjectProperties:
-        """Return everything a rewrite of an object must send again; asks for what HEAD does not tell."""
-        properties = info.properties
-        if properties.acl is None:
-            properties = replace(properties, acl=await self._store.get_acl(info.key))
-        if properties.tags is None:
-            properties = replace(properties, tags=await self._store.get_tags(info.key) or "")
-        return properties
+    async def _put(self, intent: Intent, content: Content, properties: ObjectProperties) -> ObjectInfo:
+        staged = content.staged
+        async with self._budget.reserve(staged.size):
+            while len(body := await content.read_all(Extent(0, staged.size))) != staged.size:
+                pass  # it grew or shrank while the rest was fetched
+            token = staged.begin_sending()  # no await since the last byte was read
+            try:
+                etag = await md5_hex(body)
+                # Written over, or not saved, or not what is wanted by now: then nothing could tell the ETag again.
+                if staged.written or not content.is_saved or not self._ledger.is_current(intent):
+                    await self._ledger.note_attempt_safely(intent.key, etag)
+                else:
+                    self._ledger.note_attempt(intent.key, etag)
+                expected = intent.base.etag if intent.base is not None else None
+                ours = {*self._attempts(intent.key), etag}
+                await self._puts.put(intent.key, body, properties, expected, ours)
+            except BaseException:
+                staged.not_sent(token)
+                raise
+            version = ObjectVersion(intent.key, etag, len(body))
+            content.source = version
+            staged.sent(token)
+        return stored_info(version, properties)
 
-    async def _publish(self, publish: Publish) -> ObjectInfo | None:
-        properties = await publish.properties()
-        version = await publish.file.commit(publish.key, properties)
-        return _stored(version, properties) if version is not None else None
-
-    async def _put(self, put: Put) -> ObjectInfo:
-        try:
-            etag = await self._store.put(put.key, put.body, put.properties, if_none_match=put.is_new)
-        except PreconditionFailed as error:
-            raise Conflict from error
-        return _stored(ObjectVersion(put.key, etag, len(put.body)), put.properties)
-
-    async def _describe(self, version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:
-        result = await self._store.copy(version.key, version.key, source_etag=version.etag, replace=properties)
-        return replace(_stored(version, properties), etag=result.etag, last_modified_ns=result.last_modified_ns)
-
-    async def _move(self, info: ObjectInfo, target: str, replaces: ObjectVersion | None) -> ObjectInfo:
-        await self._check(target, replaces)
-        acl = info.properties.acl or await self._store.get_acl(info.key)
-        try:
-            result = await self._store.copy(info.key, target, source_etag=info.etag, acl=acl)
-        except PreconditionFailed as error:
-            raise StaleFile from error
-        if result.etag != info.etag:
-            raise Conflict
-        with suppress(Conflict):  # another host wrote there meanwhile: that stays under the old name
-            await self._delete(info.key, ObjectVersion(info.key, info.etag, info.size))
-        properties = replace(info.properties, acl=acl)
-        return replace(info, key=target, properties=properties, last_modified_ns=result.last_modified_ns)
-
-    async def _delete(self, key: str, version: ObjectVersion | None) -> None:
+    async def _finish_elsewhere(self, content: Content, key: str) -> None:
+        """A file was renamed while its parts went up: it is completed under its old name, then it can be copied."""
+        old = self._ledger.overlay.get(key)
+        if isinstance(old.want if old is not None else None, Present) and not content.is_thin:
+            await self._uploads.abandon(content.number)  # the old name is another file's by now
+            return
+        base, attempts = (old.base, old.attempts) if old is not None else (None, ())
+        version = await self._uploads.completed_before(content)
         if version is None:
-            return
+            target = Target(key, base, attempts)
+            version, _ = await self._uploads.finish(
+                target, content, ObjectProperties(), self._ledger.note_attempt_safely
+            )
+        self._ledger.rebase(key, version)
+        self._ledger.stored(content, version)
+
+    # --- an object made of another
+
+    async def _copy(self, intent: Intent, want: Present) -> ObjectInfo | None:
+        source, key = want.source, intent.key
+        assert source is not None, "an object without local bytes is a copy"
         try:
-            now = await self._store.head(key)
-        except NoSuchKey:
-            return
-        if now.etag != version.etag:
-            raise Conflict
-        await self._store.delete(key)
+            if source.size > MAX_COPY_OBJECT_BYTES:
+                return await self._copy_large(intent, want, source)
+            if source.key == key and key.endswith("/") and not source.size:
+                return await self._put_marker(intent, want)
+            if source.key == key:
+                properties = await self._carried.wanted(key, want)
+                result = await self._store.copy(key, key, source_etag=source.etag, replace=properties)
+            else:
+                properties, result = await self._copy_from(intent, want, source)
+            _check_copy(source, result)
+        except (PreconditionFailed, NoSuchKey, StaleFile):
+            self._ledger.overtaken(intent)
+            self._around.lost(intent, f"{source.key} was changed or removed by another host")
+            return None
+        version = ObjectVersion(key, result.etag, source.size)
+        return replace(stored_info(version, properties), last_modified_ns=result.last_modified_ns)
 
-    async def _exists(self, key: str) -> bool:
-        with suppress(NoSuchKey):
-            await self._store.head(key)
-            return True
-        return False
+    async def _copy_from(
+        self, intent: Intent, want: Present, source: ObjectVersion
+    ) -> tuple[ObjectProperties, CopyResult]:
+        key, base = intent.key, intent.base
+        await self._puts.check(key, base.etag if base is not None else None, {*intent.attempts, source.etag})
+        if base is not None:
+            await self._around.keep_readers(base)
+        if self._ledger.is_current(intent):
+            self._ledger.note_attempt(key, source.etag)
+        else:
+            await self._ledger.note_attempt_safely(key, source.etag)
+        if want.attributes is not None or want.properties is not None:
+            properties = await self._carried.wanted(key, want)
+            return properties, await self._store.copy(source.key, key, source_etag=source.etag, replace=properties)
+        info = await self._carried.info(source)
+        acl = await self._carried.acl(info)
+        result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
+        return replace(info.properties, acl=acl), result
 
-    async def _check(self, key: str, expected: ObjectVersion | None) -> None:
-        """Look whether a key holds what is expected; nothing at all always will do."""
-        with suppress(NoSuchKey):
-            now = await self._store.head(key)
-            if expected is None or now.etag != expected.etag:
-                raise Conflict
+    async def _put_marker(self, intent: Intent, want: Present) -> ObjectInfo:
+        """Give a directory's marker other properties: a PUT of nothing has conditions, which a copy has not."""
+        key, base, empty = intent.key, intent.base, memoryview(b"")
+        properties = await self._carried.wanted(key, want)
+        etag = await self._puts.put(key, empty, properties, base.etag if base is not None else None, intent.attempts)
+        return stored_info(ObjectVersion(key, etag, 0), properties)
 
-    async def _move_tree(self, source: str, target: str) -> None:
-        """Copy everything, then delete everything: a failure in between leaves the source whole.
-
-        What another host changes or adds meanwhile stays under the old name.
-        """
-        copied: dict[str, str] = {}
-        had_marker = await self._exists(target)
+    async def _copy_large(self, intent: Intent, want: Present, source: ObjectVersion) -> ObjectInfo:
+        """Copy what is over the limit of one request: by parts, which moves the bytes inside the Space."""
+        properties = await self._carried.wanted(intent.key, want)
+        if intent.base is not None and source.key != intent.key:
+            await self._around.keep_readers(intent.base)
+        contents = self._ledger.contents
+        content = contents.new(source.size, source)
+        contents.hold(content)
         try:
-            async with aclosing(self._store.list(source)) as pages:
-                async for page in pages:
-                    await self._copy_page(page, source, target, copied)
-        except BaseException:
-            copies = (target + key.removeprefix(source) for key in copied)
-            await self._take_back([key for key in copies if key != target or not had_marker])
-            raise
-        unchanged: list[str] = []
-        async with aclosing(self._store.list(source)) as pages:
-            async for page in pages:
-                unchanged.extend(listed.key for listed in page.objects if copied.get(listed.key) == listed.etag)
-        failures = await self._store.delete_many(unchanged)
-        if failures:
-            message = f"{len(failures)} of {len(copied)} objects could not be deleted after the copy: {failures[0].key}"
-            raise SpacesError(message, code=failures[0].code, key=failures[0].key)
+            target = Target(intent.key, intent.base, intent.attempts)
+            version, _ = await self._uploads.finish(target, content, properties, self._ledger.note_attempt_safely)
+        finally:
+            contents.release(content)
+        return stored_info(version, properties)
 
-    async def _copy_page(self, page: ListPage, source: str, target: str, copied: dict[str, str]) -> None:
-        limit = trio.CapacityLimiter(_PARALLEL_COPIES)
+    def _attempts(self, key: str) -> tuple[str, ...]:
+        intent = self._ledger.overlay.get(key)
+        return intent.attempts if intent is not None else ()
 
-        async def copy(listed: ListedObject) -> None:
-            async with limit:
-                await self._copy_listed(listed, target + listed.key.removeprefix(source))
-            copied[listed.key] = listed.etag
+    # --- another host was first
 
-        async with open_team() as team:
-            for listed in page.objects:
-                team.start_soon(copy, listed)
+    async def _give_way(self, intent: Intent, want: Present) -> None:
+        """Another host has the name. A directory is a directory; a file goes beside, if all its bytes can be had."""
+        if intent.key.endswith("/"):
+            self._ledger.overtaken(intent)
+            return
+        if want.content is not None:
+            content = await self._ledger.contents.get(want.content)
+            try:
+                await content.fill_gaps()
+            except (StaleFile, SpacesError) as error:
+                raise Conflict("another host changed the file, and the bytes not written here are gone") from error
+            if self._uploads.key_of(content) is not None:  # it goes to the name that is theirs
+                if content.is_thin:
+                    raise Conflict("another host changed the file, and some of its bytes are only in our upload")
+                await self._uploads.abandon(content.number)
+                if self._uploads.key_of(content) is not None:
+                    raise Conflict("another host changed the file, and our upload could not be thrown away yet")
+            properties = await self._carried.wanted(intent.key, want)
+            now = self._ledger.overlay.present(intent.key)
+            if now is None or now.content != want.content:
+                return  # what is wanted by now meets the same in its turn
+            content.source = None
+            self._ledger.put_beside(intent, self._around.step_aside(intent), properties)
+            return
+        self._ledger.put_beside(intent, self._around.step_aside(intent))
 
-    async def _take_back(self, keys: list[str]) -> None:
-        """Remove the copies of a move that failed, as far as that can be done in short time."""
-        with trio.move_on_after(_TAKE_BACK_SECONDS, shield=True), suppress(SpacesError):
-            await self._store.delete_many(keys)
 
-    async def _copy_listed(self, listed: ListedObject, key: str) -> None:
-        acl = await self._store.get_acl(listed.key)
-        result = await self._store.copy(listed.key, key, source_etag=listed.etag, acl=acl)
-        if result.etag != listed.etag:
-            raise Conflict
-
-
-def _stored(version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:
+def stored_info(version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:
     """Describe an object just stored; the reply to a PUT tells no time, which 0 stands for."""
     known = replace(properties, acl=properties.acl or "private", tags=properties.tags or "")
     return ObjectInfo(version.key, version.size, version.etag, 0, known)
+
+
+def _check_copy(source: ObjectVersion, result: CopyResult) -> None:
+    """Make sure that the version was copied that was meant, for the condition may be ignored.
+
+    Raises:
+        StaleFile: It was another one.
+    """
+    if result.etag != source.etag and "-" not in source.etag:  # servers other than RGW give copies of parts a new one
+        raise StaleFile

@@ -1,105 +1,71 @@
-"""Changes to the Space, as data. Each names the keys it touches: changes that share a key happen in the order asked."""
+"""What keys shall become, as data: one intent for each key that differs from the Space.
+
+An intent is written over by the next change of its key, so what is left of a series of calls is what they amount to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion
-from spacesfs.content.file import OpenFile
+from spacesfs.attributes import Attributes
+from spacesfs.client.models import ObjectProperties, ObjectVersion
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
-    """The content of an open file becomes an object.
+class Present:
+    """The key shall hold an object.
 
-    The key and what goes with it are asked for when the turn comes: the file may have been renamed meanwhile.
+    Attributes:
+        size: Bytes of the object.
+        content: The local content it is made of; None: the bytes of ``source``.
+        source: An object that is needed to make this one: for its bytes, those that a partial ``content`` lacks, or its
+            properties. May be the key's own base, or an object of another key.
+        attributes: Of the file; None: those that ``source`` carries.
+        properties: All that the object carries but the attributes; None: what ``source`` carries, asked for when it
+            is needed. A ``content_type`` of None is guessed from the name.
     """
 
-    file: OpenFile
-    key: Callable[[], str]
-    properties: Callable[[], Awaitable[ObjectProperties]]
+    size: int
+    content: int | None = None
+    source: ObjectVersion | None = None
+    attributes: Attributes | None = None
+    properties: ObjectProperties | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
-    """A whole small object: a directory's marker, a symbolic link, a special file."""
+class Absent:
+    """The key shall hold nothing. Of a directory's key: nor shall the directory be seen because of keys below it."""
 
-    key: str
-    body: bytes
-    properties: ObjectProperties
-    is_new: bool
+
+Want: TypeAlias = Present | Absent
 
 
 @dataclass(frozen=True, slots=True)
-class Describe:
-    """An object keeps its bytes and gets other properties."""
+class Intent:
+    """What one key shall become.
 
-    version: ObjectVersion
-    properties: ObjectProperties
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """An object goes, if it is still what ``version`` returns when the turn comes; None means there is none.
-
-    The key is asked for then too: the directory may have been renamed meanwhile.
+    Attributes:
+        key: Of the object; a directory's marker ends in ``/``.
+        order: Grows with each change of any key.
+        base: What the Space holds under the key as far as is known; nothing else may be replaced or deleted.
+        attempts: ETags that our requests may have made of the key although no reply said so.
+        since: When the oldest change was made that is not in the Space, in seconds since the epoch.
     """
 
-    key: Callable[[], str]
-    version: Callable[[], ObjectVersion | None]
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveMarker:
-    """A directory's marker goes."""
-
     key: str
+    order: int
+    want: Want
+    base: ObjectVersion | None
+    since: float
+    attempts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """An object gets another key; its properties go with it. It may replace only ``replaces``, None being nothing."""
-
-    info: ObjectInfo
-    target: str
-    replaces: ObjectVersion | None
-
-
-@dataclass(frozen=True, slots=True)
-class MoveTree:
-    """Every object whose key begins with ``source`` gets one that begins with ``target``; both end in ``/``."""
-
-    source: str
-    target: str
-
-
-Intent: TypeAlias = Publish | Put | Describe | Delete | RemoveMarker | Move | MoveTree
-
-
-def keys_of(intent: Intent) -> tuple[str, ...]:
-    """Return the keys that an intent touches, without a trailing slash: ``a`` and ``a/`` share one order."""
-    return tuple(key.rstrip("/") for key in _touched(intent))
-
-
-def _touched(intent: Intent) -> tuple[str, ...]:
-    match intent:
-        case Publish() | Delete():
-            return (intent.key(),)
-        case Put() | RemoveMarker():
-            return (intent.key,)
-        case Describe():
-            return (intent.version.key,)
-        case Move():
-            return (intent.info.key, intent.target)
-        case MoveTree():
-            return (intent.source, intent.target)
-
-
-def must_wait(later: Intent, later_keys: tuple[str, ...], earlier: Intent, earlier_keys: tuple[str, ...]) -> bool:
-    """Say whether one change has to wait for another: they share a key, or one moves a tree that the other is in."""
-    pairs = [(a, b) for a in later_keys for b in earlier_keys]
-    if isinstance(later, MoveTree) or isinstance(earlier, MoveTree):
-        return any(a == b or a.startswith(b + "/") or b.startswith(a + "/") for a, b in pairs)
-    return any(a == b for a, b in pairs)
+def kind_of(intent: Intent) -> str:
+    """Return in a word, for people, what is done to a key."""
+    want, is_directory = intent.want, intent.key.endswith("/")
+    if isinstance(want, Absent):
+        return "rmdir" if is_directory else "unlink"
+    if want.content is not None:
+        return "mkdir" if is_directory else "write"
+    return "change" if want.source is not None and want.source.key == intent.key else "rename"

@@ -1,60 +1,449 @@
-"""The order of changes: per key as asked, in parallel across keys."""
+"""The order of changes: true for each key, in parallel across keys, after a grace, for as long as it takes.
+
+An intent waits for its time, then for what must come first (its `blocker`), then for whoever still writes (`is_held`),
+then for a free slot. Removals gather, so that a thousand go with one request.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import heapq
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import trio
 
-from spacesfs.client.models import ObjectInfo
-from spacesfs.pending.executor import Executor
-from spacesfs.pending.intents import Intent, keys_of, must_wait
+from spacesfs.client.errors import SpacesError
+from spacesfs.content.upload import Busy
+from spacesfs.pending.intents import Absent, Intent, Present
+from spacesfs.pending.overlay import Overlay
+from spacesfs.tasks import open_team
 
-Confirmed = Callable[[Intent, ObjectInfo | None], None]
-"""Hears of every change that the Space confirmed, and what it holds now; called before ``acknowledge`` returns."""
+log = logging.getLogger(__name__)
+
+LARGE_BYTES = 16 << 20
+MAX_REMOVALS = 1000  # S3 API, DeleteObjects: keys a request
+_SMALL_SLOTS, _LARGE_SLOTS = 32, 4  # the client has 16 connections; a large file keeps several busy by itself
+_PATIENCE_SECONDS = 15.0  # a file that never rests is sent all the same
+_MOST_GATHERING_SECONDS = 30.0  # for removals, while they keep coming
+_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 64.0
+_SETTLE_POLL_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Change:
-    """One change that was asked for and is not yet done; the keys are those it had when asked for."""
+class Performer(Protocol):
+    """Carries out intents, and takes them from the overlay when the Space has confirmed them."""
 
-    intent: Intent
-    keys: tuple[str, ...]
-    done: trio.Event
+    async def perform(self, intent: Intent) -> None:
+        """Bring one key to what it shall hold."""
+
+    async def remove(self, intents: list[Intent]) -> None:
+        """Bring many keys to hold nothing."""
+
+    async def untie(self, intent: Intent) -> None:
+        """Break a ring of intents that wait for each other, at this one."""
+
+    def is_held(self, intent: Intent) -> bool:
+        """Say whether a program still writes to the file, or reads what would go."""
+
+    def goes_first(self, intent: Intent) -> str | None:
+        """Return the key of another change that has something under way where this one is to remove an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of a drain."""
+
+    changes: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is known of an intent beside itself. ``due`` and ``latest`` in seconds of trio's clock."""
+
+    due: float
+    latest: float
+    is_hurried: bool = False
+    failures: int = 0
+    error: Exception | None = None
+    is_reported: bool = True
+
+
+@dataclass(slots=True)
+class _Slots:
+    limit: int
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """The loop while it runs: who carries out, and the nursery that owns the attempts."""
+
+    performer: Performer
+    team: trio.Nursery
 
 
 class Scheduler:
-    """Takes changes and sees them into the Space.
+    """Sees intents into the Space.
 
-    Invariant: a key has at most one change in flight, and changes that share a key run in the order of ``acknowledge``.
+    Invariant: a key, and a directory of the same name, have at most one change in flight.
     """
 
-    def __init__(self, executor: Executor, confirmed: Confirmed) -> None:
-        self._executor = executor
-        self._confirmed = confirmed
-        self._in_flight: list[_Change] = []
+    def __init__(self, overlay: Overlay, grace_seconds: float) -> None:
+        self._overlay = overlay
+        self._grace_seconds = grace_seconds
+        self._work: dict[str, _Work] = {}
+        self._queue: list[tuple[float, str]] = []
+        self._removals: dict[str, None] = {}
+        self._removals_due = float("inf")
+        self._removals_latest = float("inf")
+        self._blocked: dict[str, set[str]] = {}
+        self._read_on: set[str] = set()
+        self._rings: list[Intent] = []
+        self._put_off: list[str] = []
+        self._busy: set[str] = set()
+        self._busy_contents: dict[int, str] = {}
+        self._small, self._large = _Slots(_SMALL_SLOTS), _Slots(_LARGE_SLOTS)
+        self._wake = trio.Event()
+        self._ended = trio.Event()
 
-    async def acknowledge(self, intent: Intent) -> None:
-        """Return when a change is safe, which at this durability (``space``) is when the Space confirmed it.
+    # --- what happened
+
+    def changed(self, key: str, grace_seconds: float | None = None) -> None:
+        """The intent of a key was set or replaced; it may go after the grace."""
+        now = trio.current_time()
+        grace = self._grace_seconds if grace_seconds is None else grace_seconds
+        work = self._work.get(key)
+        if work is None:
+            work = self._work[key] = _Work(now + grace, now + grace + _PATIENCE_SECONDS)
+        work.due = now if work.is_hurried else min(now + grace, work.latest)
+        self._enqueue(key, work)
+        self._unblock(key)
+
+    def hurry(self, key: str) -> None:
+        """Nobody will add to a change any more, or somebody waits for it: it goes as soon as it can."""
+        work = self._work.get(key)
+        if work is not None:
+            work.due = trio.current_time()
+            self._enqueue(key, work)
+
+    def hurry_all(self) -> None:
+        """The disk is full: nothing waits for what may come."""
+        for key, work in self._work.items():
+            if not work.failures:
+                self.hurry(key)
+
+    def demand(self, key: str) -> None:
+        """As `hurry`, even while a program writes to the file; one that reads what would go is waited for."""
+        work = self._work.get(key)
+        if work is not None and not work.is_hurried:
+            work.is_hurried = True
+        self.hurry(key)
+
+    def dropped(self, key: str) -> None:
+        """A key has no intent any more."""
+        self._work.pop(key, None)
+        self._removals.pop(key, None)
+        self._read_on.discard(key)
+        self._unblock(key)
+        self._announce()
+
+    def failure(self, key: str) -> Exception | None:
+        """Return why the last attempt at a key failed, once for each failure: the next close tells it.
+
+        Nothing, if that will pass: a Space that is away or overloaded does not fail those who write to the journal.
+        """
+        work = self._work.get(key)
+        if work is None or work.is_reported:
+            return None
+        work.is_reported = True
+        return work.error
+
+    def attempts(self, key: str) -> tuple[int, str]:
+        """Return how often a change failed, and why the last time."""
+        work = self._work.get(key)
+        if work is None or work.error is None:
+            return 0, ""
+        return work.failures, str(work.error) or type(work.error).__name__
+
+    def is_busy(self, key: str) -> bool:
+        """Say whether a change of a key is in flight."""
+        return _chain(key) in self._busy
+
+    # --- draining
+
+    async def settle(self, wanted: Callable[[str], bool]) -> AsyncIterator[Left]:
+        """Bring the changes of wanted keys to the Space, those made until now; yield what is left, until nothing is.
+
+        What was removed and is still read stays until then, and is not waited for.
 
         Raises:
-            FsError, SpacesError: The change was not made; nothing of it is remembered.
+            FsError, SpacesError, OSError: An attempt at one of them failed; all the others were made.
         """
-        async with self._turn(intent):
-            self._confirmed(intent, await self._executor.perform(intent))
+        begun = time.time()
+        left = {i.key: (self._work[i.key], self._work[i.key].failures) for i in self._overlay if wanted(i.key)}
+        for key in left:
+            self.demand(key)
+        failure: Exception | None = None
+        failed: set[str] = set()
+        while True:
+            ended = self._ended
+            for key, (work, failures) in list(left.items()):
+                intent = self._overlay.get(key)
+                if work.failures > failures:
+                    failure, work.is_reported = failure or work.error, True
+                    failed.add(key)
+                    del left[key]
+                elif intent is None or intent.since > begun or key in self._read_on:
+                    del left[key]
+            for key in self._waiting_for(failed):
+                left.pop(key, None)
+            yield Left(len(left), sum(_size(self._overlay.get(key)) for key in left))
+            if not left:
+                break
+            await ended.wait()
+            await trio.sleep(_SETTLE_POLL_SECONDS)
+        if failure is not None:
+            raise failure
 
-    @asynccontextmanager
-    async def _turn(self, intent: Intent) -> AsyncIterator[None]:
-        keys = keys_of(intent)
-        earlier = [change for change in self._in_flight if must_wait(intent, keys, change.intent, change.keys)]
-        change = _Change(intent, keys, trio.Event())
-        self._in_flight.append(change)
+    def _waiting_for(self, keys: set[str]) -> set[str]:
+        """Return the keys whose changes wait for those of others, also by way of more."""
+        found: set[str] = set()
+        todo = list(keys)
+        while todo:
+            waiting = self._blocked.get(_chain(todo.pop()), set()) - found - keys
+            found |= waiting
+            todo += waiting
+        return found
+
+    # --- the loop
+
+    async def run(self, performer: Performer) -> None:
+        """Carry out what is due; never returns."""
+        async with open_team() as team:
+            loop = _Loop(performer, team)
+            while True:
+                self._wake = trio.Event()
+                self._start_due(loop)
+                with trio.move_on_at(self._next_due()):
+                    await self._wake.wait()
+
+    def _next_due(self) -> float:
+        queue = self._queue[0][0] if self._queue and self._has_slot() else float("inf")
+        return min(queue, self._removals_due if self._removals else float("inf"))
+
+    def _has_slot(self) -> bool:
+        return self._small.used < self._small.limit
+
+    def _start_due(self, loop: _Loop) -> None:
+        now = trio.current_time()
+        while self._queue and self._queue[0][0] <= now and self._has_slot():
+            due, key = heapq.heappop(self._queue)
+            work, intent = self._work.get(key), self._overlay.get(key)
+            if work is None or intent is None or work.due != due or not self._may_start(loop, intent, work):
+                continue
+            if isinstance(intent.want, Absent) and intent.base is not None:
+                self._gather(key, work, now)
+                continue
+            slots = self._large if _size(intent) > LARGE_BYTES else self._small
+            if slots.used >= slots.limit:
+                self._put_off.append(key)
+                continue
+            loop.team.start_soon(self._run, loop.performer, self._begin([intent], slots), slots)
+        if self._removals and (self._removals_due <= now or len(self._removals) >= MAX_REMOVALS):
+            self._start_removals(loop)
+        self._untie(loop)
+
+    def _gather(self, key: str, work: _Work, now: float) -> None:
+        """Let a removal wait for others until they cease to come."""
+        if not self._removals:
+            self._removals_latest = now + _MOST_GATHERING_SECONDS
+        self._removals[key] = None
+        quiet = now if work.is_hurried else now + self._grace_seconds
+        self._removals_due = min(quiet, self._removals_latest)
+
+    def _start_removals(self, loop: _Loop) -> None:
+        batch: list[Intent] = []
+        while self._removals and len(batch) < MAX_REMOVALS:
+            key = next(iter(self._removals))
+            del self._removals[key]
+            work, intent = self._work.get(key), self._overlay.get(key)
+            if work is None or intent is None or not self._may_start(loop, intent, work):
+                continue
+            if isinstance(intent.want, Absent):
+                batch.append(intent)
+            else:
+                self._enqueue(key, work)
+        if batch:
+            loop.team.start_soon(self._run, loop.performer, self._begin(batch, self._small), self._small)
+
+    def _may_start(self, loop: _Loop, intent: Intent, work: _Work) -> bool:
+        """Say whether nothing stands in an intent's way; else see that it is looked at again when that is gone."""
+        blocker = self._blocker(loop, intent)
+        self._read_on.discard(intent.key)
+        if blocker is None:
+            if not loop.performer.is_held(intent):
+                return True
+            if isinstance(intent.want, Absent):
+                self._note_read_on(intent.key)
+            return work.is_hurried and isinstance(intent.want, Present)
+        self._blocked.setdefault(_chain(blocker), set()).add(intent.key)
+        if blocker in self._read_on:
+            self._note_read_on(intent.key)
+            return False
+        if _chain(blocker) in self._busy:
+            return False
+        if self._is_ring(loop, intent.key, blocker):
+            self._rings.append(intent)
+        first = self._work.get(blocker)
+        if first is not None and first.due > work.due and work.is_hurried and not first.failures:
+            self.demand(blocker)  # else it has its own grace: what is renamed once may be renamed again, or back
+        return False
+
+    def _note_read_on(self, key: str) -> None:
+        """A removal waits for somebody who reads what would go; nobody else shall wait for it."""
+        self._read_on.add(key)
+        self._announce()
+
+    def _blocker(self, loop: _Loop, intent: Intent) -> str | None:
+        """Return a key whose change must be made, or whose attempt must end, before this one."""
+        key, want = intent.key, intent.want
+        if _chain(key) in self._busy:
+            return key
+        twin = self._overlay.get(key[:-1] if key.endswith("/") else key + "/")
+        if twin is not None and twin.order < intent.order and not loop.performer.is_held(twin):
+            return twin.key
+        dependents = self._overlay.dependents(key)
+        if dependents:
+            return min(dependents)
+        if isinstance(want, Absent):
+            return self._overlay.key_below(key) if key.endswith("/") else loop.performer.goes_first(intent)
+        if want.content is not None and want.content in self._busy_contents:
+            return self._busy_contents[want.content]
+        return self._source_blocker(key, want)
+
+    def _source_blocker(self, key: str, want: Present) -> str | None:
+        """Return the key of an object that is needed and not there yet, or just being changed."""
+        source = want.source
+        if source is None or source.key == key:
+            return None
+        if _chain(source.key) in self._busy:
+            return source.key
+        other = self._overlay.get(source.key)
+        is_there = other is None or (other.base is not None and other.base.etag == source.etag)
+        return None if is_there else source.key
+
+    def _is_ring(self, loop: _Loop, key: str, blocker: str) -> bool:
+        """Say whether an intent waits, by way of others, for itself."""
+        seen: set[str] = set()
+        at: str | None = blocker
+        while at is not None and at != key and at not in seen and _chain(at) not in self._busy:
+            seen.add(at)
+            intent = self._overlay.get(at)
+            at = self._blocker(loop, intent) if intent is not None else None
+        return at == key and _chain(key) not in self._busy
+
+    def _untie(self, loop: _Loop) -> None:
+        """Break a ring at an intent that copies: that object can be put aside."""
+        rings, self._rings = self._rings, []
+        for number, intent in enumerate(rings):
+            want = intent.want
+            is_copy = isinstance(want, Present) and want.source is not None and want.source.key != intent.key
+            if is_copy and _chain(intent.key) not in self._busy:
+                started = self._begin([intent], self._small)
+                loop.team.start_soon(self._attempt, loop.performer.untie(intent), started, self._small)
+                for other in rings[number + 1 :]:  # of this ring, which is none any more, or of another
+                    self.retry(other.key)
+                return
+
+    def _begin(self, intents: list[Intent], slots: _Slots) -> list[Intent]:
+        slots.used += 1
+        for intent in intents:
+            self._busy.add(_chain(intent.key))
+            if isinstance(intent.want, Present) and intent.want.content is not None:
+                self._busy_contents[intent.want.content] = intent.key
+        return intents
+
+    async def _run(self, performer: Performer, intents: list[Intent], slots: _Slots) -> None:
+        is_removal = isinstance(intents[0].want, Absent) and intents[0].base is not None
+        await self._attempt(performer.remove(intents) if is_removal else performer.perform(intents[0]), intents, slots)
+
+    async def _attempt(self, attempt: Coroutine[Any, Any, None], intents: list[Intent], slots: _Slots) -> None:
+        works = [(intent, self._work.get(intent.key)) for intent in intents]
         try:
-            for other in earlier:
-                await other.done.wait()
-            yield
+            await attempt
+        except Busy:  # no failure: a program writes without a pause, and goes first
+            for _, work in works:
+                if work is not None:
+                    work.due = trio.current_time() + _RETRY_SECONDS
+        except Exception as error:  # noqa: BLE001 - whatever it is, the change is kept, shown, and tried again
+            for intent, work in works:
+                now = self._overlay.get(intent.key)
+                is_done = len(works) > 1 and now is None
+                is_outdated = now is not None and now.want != intent.want  # what is wanted now was not tried yet
+                if work is not None and not is_done and not is_outdated:
+                    self._note_failure(intent.key, work, error)
         finally:
-            self._in_flight.remove(change)
-            change.done.set()
+            slots.used -= 1
+            for intent in intents:
+                self._end(intent)
+            put_off, self._put_off = self._put_off, []
+            for key in put_off:
+                self.retry(key)
+            self._announce()
+
+    def _end(self, intent: Intent) -> None:
+        self._busy.discard(_chain(intent.key))
+        if isinstance(intent.want, Present) and intent.want.content is not None:
+            self._busy_contents.pop(intent.want.content, None)
+        work = self._work.get(intent.key)
+        if work is not None and intent.key not in self._overlay:
+            del self._work[intent.key]
+        else:
+            self.retry(intent.key)
+        self._unblock(intent.key)
+
+    def _note_failure(self, key: str, work: _Work, error: Exception) -> None:
+        work.failures += 1
+        work.error, work.is_hurried = error, False
+        work.is_reported = isinstance(error, SpacesError) and error.retryable  # it passes; the bytes are safe meanwhile
+        delay = min(_RETRY_SECONDS * 2.0 ** min(work.failures - 1, 10), _MAX_RETRY_SECONDS)
+        work.due = trio.current_time() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - to spread retries, no secret
+        work.latest = max(work.latest, work.due)
+        level = logging.WARNING if work.failures == 1 else logging.INFO
+        log.log(level, "%s is not in the Space yet: %s", key, str(error) or type(error).__name__)
+
+    def retry(self, key: str) -> None:
+        """What a change waited for is gone; its time stays as it was."""
+        if key in self._read_on:
+            again, self._read_on = self._read_on, set()
+            for other in again - {key}:
+                self.retry(other)
+        work = self._work.get(key)
+        if work is not None:
+            self._enqueue(key, work)
+
+    def _enqueue(self, key: str, work: _Work) -> None:
+        heapq.heappush(self._queue, (work.due, key))
+        self._wake.set()
+
+    def _unblock(self, key: str) -> None:
+        for waiting in self._blocked.pop(_chain(key), ()):
+            self.retry(waiting)
+
+    def _announce(self) -> None:
+        self._wake.set()
+        self._ended.set()
+        self._ended = trio.Event()
+
+
+def _chain(key: str) -> str:
+    """Return what a file and a directory of one name share."""
+    return key.rstrip("/")
+
+
+def _size(intent: Intent | None) -> int:
+    return intent.want.size if intent is not None and isinstance(intent.want, Present) else 0

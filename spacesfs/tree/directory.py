@@ -22,12 +22,14 @@ class Listing:
     """One directory as the Space shows it.
 
     ``objects`` holds the files by name, ``directories`` the names of sub-directories. A directory shadows a file of the
-    same name. ``has_marker`` says whether the directory has an object of its own.
+    same name. ``has_marker`` says whether the directory has an object of its own, ``hides_keys`` whether there is
+    something in it that is not shown.
     """
 
     objects: dict[str, ListedObject]
     directories: set[str]
     has_marker: bool
+    hides_keys: bool = False
 
     @property
     def is_vanished(self) -> bool:
@@ -56,7 +58,11 @@ def listing_of(pages: Iterable[ListPage], prefix: str) -> Listing:
                 listing.objects[name] = listed
             elif not name:
                 listing.has_marker = True
-        listing.directories.update(filter(is_name, (key[len(prefix) : -1] for key in page.prefixes)))
+            else:
+                listing.hides_keys = True
+        names = [key[len(prefix) : -1] for key in page.prefixes]
+        listing.directories.update(filter(is_name, names))
+        listing.hides_keys |= not all(map(is_name, names))
     for name in listing.directories:
-        listing.objects.pop(name, None)
+        listing.hides_keys |= listing.objects.pop(name, None) is not None
     return listing

@@ -89,6 +89,15 @@ class InodeTable:
         """Return the inode of a name, or None if nobody holds one."""
         return parent.children.get(name)
 
+    def by_key(self, key: str) -> Inode | None:
+        """Return the inode that has a key now, or None if nobody holds one."""
+        if not key.startswith(self.root.name):
+            return None
+        inode: Inode | None = self.root
+        for name in key[len(self.root.name) :].removesuffix("/").split("/"):
+            inode = inode.children.get(name) if inode is not None and name else inode
+        return inode if inode is not None and inode.key == key else None
+
     def add(self, parent: Inode, name: str, attributes: Attributes) -> Inode:
         """Bind a name to a new inode; an inode that had the name is displaced."""
         self.displace(parent, name)

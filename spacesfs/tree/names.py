@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Container
 from itertools import count
 
 from spacesfs.errors import NameNotUtf8, NameTooLong
@@ -53,12 +55,15 @@ def split_key(key: str) -> tuple[str, str]:
     return prefix + slash, name
 
 
-def conflict_name(name: str, host: str, stamp: str, is_taken: Callable[[str], bool]) -> str:
-    """Return a free name that tells whose version of a file it is; the stem is cut where it would be too long."""
-    mark = f".conflict-{host[:64]}-{stamp}"
+def conflict_name(name: str, taken: Container[str]) -> str:
+    """Return a free name that tells whose version of a file it is, and from when.
+
+    The stem is cut where the whole would be too long.
+    """
+    mark = f".conflict-{socket.gethostname()[:64]}-{time.strftime('%Y%m%dT%H%M%S')}"
     for number in count(1):
         suffix = mark if number == 1 else f"{mark}-{number}"
         stem = name.encode()[: MAX_SEGMENT_BYTES - len(suffix.encode())].decode(errors="ignore")
-        if not is_taken(stem + suffix):
+        if stem + suffix not in taken:
             return stem + suffix
     raise AssertionError("count ended")

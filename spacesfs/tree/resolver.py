@@ -8,6 +8,8 @@ from typing import Protocol
 
 import trio
 
+from spacesfs.attributes import Attributes
+from spacesfs.client.errors import DeadlineExceeded, SpacesError, Unreachable, Untrusted
 from spacesfs.client.models import ListedObject, ObjectVersion
 from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
@@ -15,21 +17,49 @@ from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key
 from spacesfs.tree.view import Found, View
 
+# The first calls after the Space went only run into their deadline. They count, too: to a look-up that fails the kernel
+# forgets the name, and with it goes what is known.
+_AWAY = (Unreachable, DeadlineExceeded)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What this mount has acknowledged of a name: what is there, or None for nothing.
+
+    With ``asks_space`` a directory that the Space has counts more: one that is there for what is below it may have a
+    marker, and where a file was removed there may be a directory.
+    """
+
+    found: Found | None
+    asks_space: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToldNames:
+    """What this mount has acknowledged of a directory's names."""
+
+    shown: frozenset[str]
+    hidden_files: frozenset[str]
+    hidden_directories: frozenset[str]
+
 
 class Local(Protocol):
     """What this mount has that the Space does not show (yet)."""
 
     def is_ahead(self, inode: Inode) -> bool:
-        """Say whether an inode has content here that is not in the Space, so that the Space's word does not count."""
+        """Say whether an inode has something here that is not in the Space, so that the Space's word does not count."""
 
     def is_open(self, inode: Inode) -> bool:
         """Say whether an inode has handles."""
 
-    def is_doomed(self, key: str) -> bool:
-        """Say whether a key was unlinked here and only waits for its last handle."""
-
     def version_of(self, inode: Inode) -> ObjectVersion | None:
         """Return the version that an inode stands for."""
+
+    def told(self, prefix: str, name: str) -> Told | None:
+        """Return what is acknowledged of a name in a directory; None if the Space's word counts."""
+
+    def told_names(self, prefix: str) -> ToldNames:
+        """Return what is acknowledged of the names in a directory."""
 
 
 @dataclass(slots=True)
@@ -46,7 +76,11 @@ class Entry:
 
 
 class Resolver:
-    """Binds names to inodes. One inode has one foreign version: another version is another inode."""
+    """Binds names to inodes. One inode has one foreign version: another version is another inode.
+
+    While the Space can't be reached what is known of a name answers, however old it is: a version whose bytes are here
+    can be read, and those that are not here are asked for under the version's ETag, so nothing is ever mixed.
+    """
 
     def __init__(self, table: InodeTable, view: View, local: Local, ttl_seconds: float) -> None:
         self._table = table
@@ -60,19 +94,49 @@ class Resolver:
             raise NotDirectory
         while True:
             inode = self._table.child(directory, name)
-            if inode is not None and self._local.is_ahead(inode):
+            if inode is not None and self._knows_better(inode):
                 return inode
             before = self._local.version_of(inode) if inode is not None else None
             prefix = directory.key
-            key = check_key(prefix + name)
-            found = await self._view.find(prefix, name)
+            check_key(prefix + name)
+            try:
+                found = await self._look(prefix, name)
+            except _AWAY as error:
+                known = self._table.child(directory, name)
+                if known is None or not _may_answer(known, error):
+                    raise
+                return known
             now = self._table.child(directory, name)
             if now is inode and (now is None or self._local.version_of(now) == before) and directory.key == prefix:
                 break  # else it changed here while the Space was asked, and the answer is older
-        if found is not None and not (found.version is not None and self._local.is_doomed(key)):
+        if found is not None:
             return self.bind(directory, name, found)
         self._table.displace(directory, name)
         return None
+
+    async def _look(self, prefix: str, name: str) -> Found | None:
+        told = self._local.told(prefix, name)
+        if told is None or told.asks_space:
+            found = await self._view.find(prefix, name)
+            return found if told is None or (found is not None and found.version is None) else told.found
+        if told.found is None or told.found.is_described:
+            return told.found
+        return await self._view.describe_found(told.found)
+
+    def made(self, directory: Inode, name: str, attributes: Attributes) -> Inode:
+        """Return the inode of a name that was just made; somebody may have looked it up before the maker."""
+        inode = self._table.child(directory, name)
+        if inode is None or inode.attributes.kind != attributes.kind:
+            inode = self._table.add(directory, name, attributes)
+        return inode
+
+    def is_ahead(self, inode: Inode) -> bool:
+        """Say whether an inode has something here that is not in the Space."""
+        return self._local.is_ahead(inode)
+
+    def _knows_better(self, inode: Inode) -> bool:
+        """Say whether an inode is as it should be, whatever the Space says."""
+        return self._local.is_ahead(inode) and inode.is_kind_known
 
     async def get(self, directory: Inode, name: str) -> Inode:
         """Return the inode of a name.
@@ -86,7 +150,7 @@ class Resolver:
         return inode
 
     async def revalidate(self, inode: Inode) -> None:
-        """Ask the Space about an inode unless that was done within the TTL.
+        """Ask the Space about an inode unless that was done within the TTL, or it can't be asked.
 
         Raises:
             NotFound: It is gone.
@@ -94,6 +158,13 @@ class Resolver:
         """
         if self._is_fresh(inode) or self._local.is_ahead(inode) or inode.parent is None or not inode.is_linked:
             return
+        try:
+            await self._ask_about(inode, inode.parent)
+        except _AWAY as error:
+            if not _may_answer(inode, error):
+                raise
+
+    async def _ask_about(self, inode: Inode, parent: Inode) -> None:
         if inode.attributes.is_directory:
             self._update(inode, await self._view.directory(inode.key))
             return
@@ -104,17 +175,17 @@ class Resolver:
         if info is not None and expected is not None and info.etag == expected.etag:
             self._update(inode, self._view.found(info))
         else:
-            self._table.displace(inode.parent, inode.name)
+            self._table.displace(parent, inode.name)
             raise NotFound if info is None and not self._local.is_open(inode) else StaleFile
 
     def entries(self, directory: Inode, listing: Listing, asked_at: float) -> list[Entry]:
         """Return a snapshot of a directory, in the order of names; ``asked_at`` is when the listing was asked for."""
-        prefix = directory.key
-        doomed = {name for name in listing.objects if self._local.is_doomed(prefix + name)}
-        entries = {
-            name: Entry(name, listed, asked_at) for name, listed in listing.objects.items() if name not in doomed
-        }
-        entries.update((name, Entry(name, None, asked_at)) for name in listing.directories)
+        told = self._local.told_names(directory.key)
+        entries = {name: Entry(name, listed, asked_at) for name, listed in listing.objects.items()}
+        for name in told.hidden_files:
+            entries.pop(name, None)
+        entries.update((name, Entry(name, None, asked_at)) for name in listing.directories - told.hidden_directories)
+        entries.update((name, Entry(name, None, asked_at, is_local=True)) for name in told.shown)
         for name, child in directory.children.items():
             if self._local.is_ahead(child):
                 entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
@@ -125,18 +196,19 @@ class Resolver:
         inode = self._table.child(directory, entry.name)
         if inode is not None and (self._local.is_ahead(inode) or inode.validated_at > entry.asked_at):
             return inode  # known better than by the listing
-        if entry.is_local:
+        told = self._local.told(directory.key, entry.name)
+        if told is not None and (not told.asks_space or (told.found is None and entry.listed is not None)):
+            return self.bind(directory, entry.name, told.found) if told.found is not None else None
+        if entry.is_local and told is None:
             return inode
         if entry.listed is not None:
-            if self._local.is_doomed(entry.listed.key):
-                return None
             return self.bind(directory, entry.name, self._view.glance_at_file(entry.listed))
         return self.bind(directory, entry.name, self._view.glance_at_directory(f"{directory.key}{entry.name}/"))
 
     def bind(self, directory: Inode, name: str, found: Found) -> Inode:
         """Return the inode for what was found behind a name; a new one if that is another thing than before."""
         inode = self._table.child(directory, name)
-        if inode is not None and self._local.is_ahead(inode):
+        if inode is not None and self._knows_better(inode):
             return inode
         if inode is None or not self._is_same(inode, found):
             inode = self._table.add(directory, name, found.attributes)
@@ -162,6 +234,11 @@ class Resolver:
         version = self._local.version_of(inode)
         is_same_kind = not found.is_described or known.kind == other.kind
         return is_same_kind and version is not None and found.version is not None and version.etag == found.version.etag
+
+
+def _may_answer(known: Inode, failure: SpacesError) -> bool:
+    """Say whether what is known may stand for what could not be asked: not if somebody else took the Space's place."""
+    return known.is_kind_known and not isinstance(failure, Untrusted)
 
 
 def walk(inode: Inode) -> Iterator[Inode]:

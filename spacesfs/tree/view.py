@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -22,6 +23,7 @@ _MAX_MARKERS = 50_000
 _MAX_ASKED = 10_000
 _ASKED_OFTEN = 3  # names in one directory within the TTL; asking for each costs two requests, for all usually one
 _MAX_ABSENT = 50_000
+_MAX_SAMPLES = 100  # pages of 1,000 keys
 
 
 class ViewStore(Lister, Protocol):
@@ -80,6 +82,7 @@ class View:
         self._objects = ObjectCache(ttl_seconds)
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
         self._asked: TTLCache[str, int] = TTLCache(_MAX_ASKED, ttl_seconds, timer=trio.current_time)
+        self._samples: TTLCache[str, set[str]] = TTLCache(_MAX_SAMPLES, ttl_seconds, timer=trio.current_time)
         self._absent: TTLCache[str, None] = TTLCache(_MAX_ABSENT, ttl_seconds, timer=trio.current_time)
 
     async def find(self, prefix: str, name: str) -> Found | None:
@@ -165,6 +168,29 @@ class View:
         self._update_listing(info)
         return info
 
+    def glance_at_moved(self, version: ObjectVersion) -> Found:
+        """Return what is known, without asking, of an object that is shown under another name than it has."""
+        info = self.known(version)
+        if info is not None:
+            return self.found(info)
+        return Found(self._defaults.for_file(self._mounted_ns), version, is_described=False)
+
+    async def describe_found(self, found: Found) -> Found | None:
+        """Describe the object behind something found; None if it is gone, or another version is there."""
+        if found.version is None:
+            return found
+        info = self.known(found.version) or await self.describe(found.version.key)
+        return self.found(info) if info is not None and info.etag == found.version.etag else None
+
+    def known_marker(self, key: str) -> Found | None:
+        """Return what is known of a directory's marker without asking."""
+        marker = self._markers.get(key)
+        return Found(attributes_of(marker, self._defaults), None) if marker else None
+
+    def plain_directory(self) -> Found:
+        """Return a directory of which nothing is known."""
+        return Found(self._defaults.for_directory(self._mounted_ns), None)
+
     def version_of(self, key: str) -> ObjectVersion | None:
         """Return the version last heard of under a key."""
         info = self._objects.latest(key)
@@ -195,24 +221,34 @@ class View:
             self._markers[key] = marker
         return marker
 
-    async def is_empty(self, key: str, is_ignored: Callable[[str], bool]) -> bool:
-        """Ask the Space whether a directory holds nothing but its marker and keys that are ignored."""
+    async def is_empty(self, key: str, is_gone: Callable[[str], bool]) -> bool:
+        """Say whether a directory holds nothing but its marker and what is gone for this mount."""
+        listing = self._listings.get(key)
+        if listing is not None and not listing.hides_keys:
+            names = (*listing.objects, *(f"{name}/" for name in listing.directories))
+            return all(is_gone(key + name) for name in names)
         async with aclosing(self._store.list(key)) as pages:
             async for page in pages:
-                if any(listed.key != key and not is_ignored(listed.key) for listed in page.objects):
+                if any(listed.key != key and not is_gone(listed.key) for listed in page.objects):
                     return False
         return True
 
-    async def keeps_itself(self, key: str, is_ignored: Callable[[str], bool]) -> bool:
-        """Say whether a directory goes on to exist without help: it has a marker, or something that is not ignored."""
+    async def keeps_itself(self, key: str, is_gone: Callable[[str], bool]) -> bool:
+        """Say whether a directory goes on to exist without help: it has a marker, or something that is not gone."""
         listing = self._listings.get(key)
-        if listing is not None and (listing.has_marker or listing.directories):
+        if self._markers.get(key) or (listing is not None and listing.has_marker):
             return True
-        if listing is not None and any(not is_ignored(listed.key) for listed in listing.objects.values()):
+        if listing is not None:
+            names = (*listing.objects, *(f"{name}/" for name in listing.directories))
+            if listing.hides_keys or any(not is_gone(key + name) for name in names):
+                return True
+        sample = self._samples.get(key, ())
+        if any(not is_gone(name) for name in sample):
             return True
         async with aclosing(self._store.list(key)) as pages:
             async for page in pages:
-                if any(not is_ignored(listed.key) for listed in page.objects):
+                self._samples[key] = {listed.key for listed in page.objects}
+                if any(not is_gone(listed.key) for listed in page.objects):
                     return True
         return False
 
@@ -220,18 +256,24 @@ class View:
         """An object was stored by this mount."""
         self._changes += 1
         self._absent.pop(info.key.rstrip("/"), None)
+        self._note_directories(info.key)
         if info.key.endswith("/"):
             self._markers[info.key] = info
             prefix, name = split_key(info.key)
-            listing = self._listings.changed(prefix)
-            if listing is not None:
-                listing.directories.add(name)
-            own = self._listings.changed(info.key)
-            if own is not None:
-                own.has_marker = True
+            self._listings.change(prefix, partial(_note_directory, name))
+            self._listings.change(info.key, _note_marker)
             return
         self._objects.store(info)
         self._update_listing(info)
+
+    def _note_directories(self, key: str) -> None:
+        """The directories that a key lies in are there, for they hold it."""
+        directory = split_key(key)[0]
+        while directory:
+            parent, name = split_key(directory)
+            self._listings.change(parent, partial(_note_directory, name))
+            self._absent.pop(directory.rstrip("/"), None)
+            directory = parent
 
     def note_made(self, key: str) -> None:
         """A directory was made by this mount, so it is known to be empty."""
@@ -242,34 +284,21 @@ class View:
         """An object was removed by this mount."""
         self._changes += 1
         self._drop(key)
+        directory = split_key(key)[0]
+        while directory:
+            self._samples.get(directory, set()).discard(key)
+            directory = split_key(directory)[0]
 
     def _drop(self, key: str) -> None:
         self._absent.pop(key.rstrip("/"), None)
         prefix, name = split_key(key)
-        listing = self._listings.changed(prefix)
         if key.endswith("/"):
             self._markers[key] = None
             self._listings.forget(key)
-            if listing is not None:
-                listing.directories.discard(name)
+            self._listings.change(prefix, partial(_note_no_directory, name))
             return
         self._objects.forget(key)
-        if listing is not None:
-            listing.objects.pop(name, None)
-
-    def note_tree_moved(self, source: str, target: str) -> None:
-        """All keys under ``source`` were moved under ``target``."""
-        self._changes += 1
-        for key in (source, target):
-            self._listings.forget(key)
-            self._listings.changed(split_key(key)[0])
-            self._absent.clear()
-            for marker in [marker for marker in self._markers if marker.startswith(key)]:
-                del self._markers[marker]
-        for key in (source, target):
-            parent = self._listings.get(split_key(key)[0])
-            if parent is not None:
-                (parent.directories.add if key == target else parent.directories.discard)(split_key(key)[1])
+        self._listings.change(prefix, partial(_note_no_file, name))
 
     def doubt(self, prefix: str) -> None:
         """Something went wrong in a directory: what is remembered of it may be untrue."""
@@ -309,6 +338,25 @@ class View:
 
     def _update_listing(self, info: ObjectInfo) -> None:
         prefix, name = split_key(info.key)
-        listing = self._listings.changed(prefix)
-        if listing is not None and name not in listing.directories:
-            listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
+        self._listings.change(prefix, partial(_note_file, name, info))
+
+
+def _note_file(name: str, info: ObjectInfo, listing: Listing) -> None:
+    if name not in listing.directories:
+        listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
+
+
+def _note_directory(name: str, listing: Listing) -> None:
+    listing.directories.add(name)
+
+
+def _note_no_file(name: str, listing: Listing) -> None:
+    listing.objects.pop(name, None)
+
+
+def _note_no_directory(name: str, listing: Listing) -> None:
+    listing.directories.discard(name)
+
+
+def _note_marker(listing: Listing) -> None:
+    listing.has_marker = True

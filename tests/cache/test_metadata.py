@@ -29,7 +29,7 @@ async def test_a_listing_is_good_for_its_time(cache: ListingCache[list[str]], au
     assert cache.get("d/") == ["a"]
     await trio.sleep(0.1)
     assert cache.get("d/") is None
-    assert cache.changed("d/") is None
+    cache.change("d/", lambda _: pytest.fail("what is too old is not brought up to date"))
     assert cache.get("other/") is None
 
 
@@ -41,15 +41,26 @@ async def test_looking_does_not_renew(cache: ListingCache[list[str]], autojump_c
     assert cache.get("d/") is None
 
 
-async def test_a_change_during_a_listing_prevents_storing(cache: ListingCache[list[str]]) -> None:
+async def test_a_change_during_a_listing_is_made_up_for(cache: ListingCache[list[str]]) -> None:
     with cache.loading("d/") as load, cache.loading("e/") as other:
-        cache.changed("d/")
-        cache.store(load, ["old"])
+        cache.change("d/", lambda listing: listing.append("new"))
+        cache.change("d/", lambda listing: listing.remove("gone"))
+        listing = ["gone", "old"]
+        cache.store(load, listing)
         cache.store(other, ["e"])
-    assert cache.get("d/") is None
+    assert listing == ["old", "new"]
+    assert cache.get("d/") == ["old", "new"]
     assert cache.get("e/") == ["e"]
-    store(cache, "d/", ["new"])
-    assert cache.get("d/") == ["new"]
+
+
+async def test_even_a_listing_that_is_not_kept_is_brought_up_to_date(cache: ListingCache[list[str]]) -> None:
+    with cache.loading("d/") as load:
+        cache.change("d/", lambda listing: listing.append("new"))
+        cache.forget("d/")
+        listing = ["old"]
+        cache.store(load, listing)
+    assert listing == ["old", "new"]
+    assert cache.get("d/") is None
 
 
 async def test_forgetting_during_a_listing_prevents_storing(cache: ListingCache[list[str]]) -> None:
@@ -68,12 +79,12 @@ async def test_forgetting_takes_everything_below(cache: ListingCache[list[str]])
     assert [prefix for prefix in ("", "d/", "d/e/", "d0/") if cache.get(prefix)] == ["", "d0/"]
 
 
-async def test_a_change_finds_the_listing_to_bring_up_to_date(cache: ListingCache[list[str]]) -> None:
+async def test_a_change_brings_the_listing_up_to_date(cache: ListingCache[list[str]]) -> None:
     store(cache, "d/", ["a"])
-    listing = cache.changed("d/")
-    assert listing is not None
-    listing.append("b")
+    cache.change("d/", lambda listing: listing.append("b"))
+    cache.change("e/", lambda listing: listing.append("c"))
     assert cache.get("d/") == ["a", "b"]
+    assert cache.get("e/") is None
 
 
 async def test_only_a_listing_in_use_is_renewed(cache: ListingCache[list[str]], autojump_clock: MockClock) -> None:

@@ -16,7 +16,11 @@ from spacesfs.cli.output import counted, human_bytes, human_seconds
 from spacesfs.config import OPTIONS
 from tests.cli.running import complaint, spacesfs
 
-COMMANDS = ("mount", "umount", "list", "status", "sync", "config", "demo")
+COMMANDS = (
+    *("mount", "umount", "list", "status", "sync", "config", "demo"),
+    *("ls", "stat", "cat", "put", "get", "cp", "mv", "rm", "du"),
+    *("acl", "share", "buckets", "uploads", "cdn", "doctor"),
+)
 
 
 def test_version() -> None:

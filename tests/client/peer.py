@@ -14,12 +14,16 @@ import h11
 import httpx
 import trio
 
-from spacesfs.client.wire.transport import WireTransport
+from spacesfs.client.wire.transport import SINK, Sink, WireTransport
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
 
 @dataclass(frozen=True)
 class Say:
-    """Read a request (or only its head), send bytes, and then keep the connection, end it, or break it."""
+    """Read a request (or only its head), send bytes, and then keep the connection, end or break it, or read no more."""
 
     text: bytes
     then: str = "keep"
@@ -55,6 +59,8 @@ class Peer:
         try:
             while (step := await self._next_step(connection, stream, number)) is not None:
                 await stream.send_all(step.text)
+                if step.then == "stall":
+                    await trio.sleep_forever()
                 if step.then == "reset":
                     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 if step.then != "keep":
@@ -109,3 +115,8 @@ async def wired(
     async with httpx.AsyncClient(transport=transport, timeout=patience, trust_env=False) as client:
         yield client, transport
         assert transport.statistics().active == 0
+
+
+def receive_into(buffer: bytearray) -> dict[str, Sink]:
+    """Return the extensions that make a body go into a buffer."""
+    return {SINK: Sink(lambda *_: memoryview(buffer))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -51,7 +51,23 @@ class Silence:
     """Read the request and say nothing."""
 
 
-Step = Answer | Reset | Silence
+@dataclass(frozen=True)
+class Trickle:
+    """An answer whose body comes byte by byte, with a pause before each."""
+
+    answer: Answer
+    pause_seconds: float
+
+
+@dataclass(frozen=True)
+class Late:
+    """An answer of which not a byte comes for a while."""
+
+    answer: Answer
+    seconds: float
+
+
+Step = Answer | Reset | Silence | Trickle | Late
 
 
 @dataclass
@@ -76,19 +92,43 @@ class ScriptedServer:
         """Choose the answer to a request."""
         return self._script[min(len(self.requests), len(self._script) - 1)]
 
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Serve on a free port until the nursery ends."""
+        listeners: list[trio.SocketListener] = await nursery.start(
+            partial(trio.serve_tcp, self.serve, 0, host="127.0.0.1")
+        )
+        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
     async def serve(self, stream: trio.SocketStream) -> None:
-        request = await _read_request(stream)
+        try:
+            request = await _read_request(stream)
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            request = None  # a client may give up in the middle
         if request is None:
             return
         step = self.step_for(request)
         self.requests.append(request)
-        if isinstance(step, Silence):
-            await trio.sleep_forever()
-        elif isinstance(step, Reset):
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        else:
-            await stream.send_all(step.encode())
+        with suppress(trio.BrokenResourceError):  # a client may hang up on an answer
+            await _answer(stream, step)
         await stream.aclose()
+
+
+async def _answer(stream: trio.SocketStream, step: Step) -> None:
+    if isinstance(step, Silence):
+        await trio.sleep_forever()
+    elif isinstance(step, Reset):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif isinstance(step, Trickle):
+        reply, length = step.answer.encode(), len(step.answer.body)
+        await stream.send_all(reply[:-length])
+        for byte in reply[-length:]:
+            await trio.sleep(step.pause_seconds)
+            await stream.send_all(bytes([byte]))
+    elif isinstance(step, Late):
+        await trio.sleep(step.seconds)
+        await stream.send_all(step.answer.encode())
+    else:
+        await stream.send_all(step.encode())
 
 
 async def _read_request(stream: trio.SocketStream) -> Request | None:
@@ -116,10 +156,7 @@ async def scripted_server(*script: Step) -> AsyncIterator[ScriptedServer]:
     """Run a server on a free port."""
     server = ScriptedServer(script)
     async with trio.open_nursery() as nursery:
-        listeners: list[trio.SocketListener] = await nursery.start(
-            partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1")
-        )
-        server.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        await server.start(nursery)
         yield server
         nursery.cancel_scope.cancel()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -14,11 +15,13 @@ from spacesfs.client.credentials import Credentials, CredentialsError
 from spacesfs.client.credentials_renewal import PAUSE_SECONDS, KeyKeeper
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.client.errors import AccessDenied, SpacesError
-from tests.client.scripted import Answer, scripted_server
+from spacesfs.client.transport import ClientOptions
+from tests.client.scripted import Answer, Request, ScriptedServer, Step, scripted_server
 from tests.servers.rgw import RadosGateway
 
 OLD = Credentials("OLD", "old-secret")
 NEW = Credentials("NEW", "new-secret")
+FOUND = Answer(length=5, headers={"ETag": '"e"', "Last-Modified": "Sun, 22 Nov 2026 07:12:09 GMT"})
 
 
 class Place:
@@ -108,7 +111,6 @@ async def test_a_refused_call_is_sent_again_with_the_new_key(code: str) -> None:
     [
         (denied("AccessDenied"), lambda client: client.list_buckets(), 0),
         (denied("InvalidAccessKeyId"), lambda client: client.list_buckets(), 1),
-        (Answer(403, length=0), lambda client: client.bucket("my-bucket").usage(), 1),  # HEAD: no code
         (Answer(403), lambda client: client.list_buckets(), 0),
     ],
 )
@@ -123,6 +125,87 @@ async def test_when_a_key_is_looked_for(answer: Answer, ask: Callable[[SpacesCli
                 await ask(client)  # type: ignore[misc]  # a coroutine, of various results
             assert refusal.value.attempts == 1
     assert place.searches == searches
+
+
+class Guard(ScriptedServer):
+    """Takes some keys, shows nobody what is secret, and takes no key at all where somebody locked it."""
+
+    def __init__(self, *accepted: Credentials) -> None:
+        super().__init__((FOUND,))
+        self.accepted = {key.access_key_id for key in accepted}
+
+    def step_for(self, request: Request) -> Step:
+        if used_key(request.headers.get("authorization", "")) not in self.accepted or "locked" in request.target:
+            refusal = denied("InvalidAccessKeyId")
+        elif "secret" in request.target:
+            refusal = denied("AccessDenied")
+        else:
+            return FOUND if request.method == "HEAD" else Answer(200, b"bytes")
+        return Answer(403, length=0) if request.method == "HEAD" else refusal
+
+    def sent(self) -> list[tuple[str, str, str]]:
+        """Return the method, the target and the key of each request."""
+        return [
+            (request.method, request.target, used_key(request.headers["authorization"])) for request in self.requests
+        ]
+
+
+@asynccontextmanager
+async def guarded(guard: Guard, place: Place, *, connections: int = 4) -> AsyncIterator[SpacesClient]:
+    """Run a server and a client of it that has the old key."""
+    options = ClientOptions(max_connections=connections)
+    async with trio.open_nursery() as nursery:
+        await guard.start(nursery)
+        endpoint = resolve_endpoint("nyc3", guard.url)
+        async with SpacesClient(endpoint, OLD, options=options, find_again=place.find) as client:
+            yield client
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_good_key_may_not_see_starts_no_search() -> None:
+    place, guard = Place(NEW), Guard(OLD)
+    async with guarded(guard, place) as client:
+        for _ in range(10):
+            with pytest.raises(AccessDenied):
+                await client.bucket("my-bucket").head("secret")
+    assert place.searches == 0
+    assert [method for method, _, _ in guard.sent()] == ["HEAD", "GET", *["HEAD"] * 9]
+
+
+@pytest.mark.parametrize(("key", "target"), [("k", "/my-bucket/k"), (None, "/my-bucket?location=")])
+async def test_a_refused_head_is_asked_about(key: str | None, target: str) -> None:
+    place, guard = Place(NEW, seconds=0), Guard(NEW)
+    async with guarded(guard, place) as client:
+        bucket = client.bucket("my-bucket")
+        await (bucket.head(key) if key else bucket.usage())
+    head = target.partition("?")[0]
+    assert guard.sent() == [
+        ("HEAD", head, "OLD"),
+        ("GET", target, "OLD"),
+        ("GET", target, "NEW"),
+        ("HEAD", head, "NEW"),
+    ]
+
+
+async def test_a_slow_search_keeps_nobody_from_working_who_has_a_good_key(jumping_clock: MockClock) -> None:
+    place, guard = Place(OLD, seconds=20), Guard(OLD)
+    async with guarded(guard, place, connections=1) as client:
+
+        async def locked_out(key: str) -> None:
+            with pytest.raises(AccessDenied):
+                await client.bucket("my-bucket").get_acl(key)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(locked_out, f"locked-{number}")
+            await trio.testing.wait_all_tasks_blocked(0.003)
+            began = trio.current_time()
+            await client.bucket("my-bucket").head("k")
+            with pytest.raises(AccessDenied):
+                await client.bucket("my-bucket").head("secret")
+            assert trio.current_time() - began < 1
+            assert place.searches == 1
+    assert place.searches == 1
 
 
 async def test_without_a_key_nothing_is_signed() -> None:

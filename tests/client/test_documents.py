@@ -275,11 +275,16 @@ def test_tags() -> None:
 
 
 def test_parts() -> None:
-    part = "<Part><PartNumber>3</PartNumber><ETag>&quot;e&quot;</ETag><Size>7</Size></Part>"
+    part = (
+        "<Part><PartNumber>3</PartNumber><LastModified>1970-01-01T00:00:01.000Z</LastModified>"
+        "<ETag>&quot;e&quot;</ETag><Size>7</Size></Part>"
+    )
     end = "<IsTruncated>{}</IsTruncated><NextPartNumberMarker>3</NextPartNumberMarker>"
     for truncated, marker in (("true", "3"), ("false", "")):
         body = f"<ListPartsResult>{part}{end.format(truncated)}</ListPartsResult>"
-        assert parse_parts(body.encode()) == ([Part(3, "e", 7)], marker)
+        parts, following = parse_parts(body.encode())
+        assert (parts, following) == ([Part(3, "e", 7)], marker)
+        assert parts[0].modified_ns == 10**9
 
 
 def test_uploads() -> None:

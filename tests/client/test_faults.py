@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -10,13 +9,12 @@ import pytest
 import trio
 
 from spacesfs.client.call import RequestRecord
-from spacesfs.client.client import Bucket, SpacesClient
+from spacesfs.client.client import SpacesClient
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.client.errors import (
     AccessDenied,
     BadReply,
-    DeadlineExceeded,
     EncryptedObject,
     IntegrityError,
     InvalidRequest,
@@ -27,41 +25,24 @@ from spacesfs.client.errors import (
     PreconditionFailed,
     ServerFault,
     SpacesError,
-    Throttled,
     Unreachable,
 )
 from spacesfs.client.hashing import multipart_etag
 from spacesfs.client.models import ObjectProperties, Part
 from spacesfs.client.transport import ClientOptions
-from tests.client.scripted import SECRET_KEY, Answer, Reset, Silence, Step, scripted, scripted_server
+from tests.client.replies import BODY, DATE, ETAG, HEAD, HTML, STORED, error, ranged, read
+from tests.client.scripted import (
+    SECRET_KEY,
+    Answer,
+    Reset,
+    Silence,
+    Step,
+    scripted,
+    scripted_server,
+)
 
-DATE = "Sun, 22 Nov 2026 07:12:09 GMT"
-BODY = b"some bytes of an object"
-ETAG = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
-STORED = Answer(headers={"ETag": f'"{ETAG}"'})
-HEAD = Answer(length=len(BODY), headers={"ETag": f'"{ETAG}"', "Last-Modified": DATE})
 ONCE = ClientOptions(max_attempts=1)
 TWICE = ClientOptions(max_attempts=2)
-HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
-
-
-def error(status: int, code: str) -> Answer:
-    return Answer(status, f"<Error><Code>{code}</Code><RequestId>tx1</RequestId></Error>".encode())
-
-
-def ranged(body: bytes = BODY, *, etag: str = ETAG, length: int | None = None, has_length: bool = True) -> Answer:
-    headers = {
-        "ETag": f'"{etag}"',
-        "Last-Modified": DATE,
-        "Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}",
-    }
-    return Answer(206, body, headers, length, has_length)
-
-
-async def read(bucket: Bucket, *, if_match: str | None = None) -> bytes:
-    buffer = bytearray(len(BODY))
-    await bucket.get_range("k", 0, memoryview(buffer), if_match=if_match)
-    return bytes(buffer)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +89,6 @@ async def test_a_read_gives_up(fault: Step, expected: type[SpacesError]) -> None
         assert failure.value.key == "k"
 
 
-@pytest.mark.parametrize("fault", [error(503, "SlowDown"), Answer(429), Answer(503, HTML)], ids=repr)
-async def test_a_throttled_call_gives_up_at_its_deadline_alone(fault: Step) -> None:
-    options = ClientOptions(max_attempts=1, deadline_seconds=0.8)
-    async with scripted(fault, fault, ranged(), options=options) as (client, server):
-        assert await read(client.bucket("bucket")) == BODY
-        assert len(server.requests) == 3
-    async with scripted(fault, options=options) as (client, server):
-        with pytest.raises(Throttled):
-            await read(client.bucket("bucket"))
-        assert len(server.requests) > 2
-
-
 async def test_a_server_that_ignores_ranges_is_fine_where_the_whole_object_fits() -> None:
     answer = Answer(200, BODY, {"ETag": ETAG, "Last-Modified": DATE})
     async with scripted(answer) as (client, server):
@@ -133,22 +102,6 @@ async def test_another_version_than_asked_for_is_never_returned() -> None:
     async with scripted(ranged(etag="other")) as (client, server):
         with pytest.raises(PreconditionFailed):
             await read(client.bucket("bucket"), if_match=ETAG)
-        assert len(server.requests) == 1
-
-
-async def test_silence_ends_in_a_timeout() -> None:
-    options = ClientOptions(timeout_seconds=0.2, max_attempts=2)
-    async with scripted(Silence(), options=options) as (client, server):
-        with pytest.raises(DeadlineExceeded, match=r"no byte moved for 0\.2 seconds"):
-            await client.bucket("bucket").head("k")
-        assert len(server.requests) == 2
-
-
-async def test_the_whole_call_has_a_deadline() -> None:
-    options = ClientOptions(timeout_seconds=60, deadline_seconds=0.2)
-    async with scripted(Silence(), options=options) as (client, server):
-        with pytest.raises(DeadlineExceeded, match="no complete answer in time"):
-            await client.bucket("bucket").head("k")
         assert len(server.requests) == 1
 
 
@@ -166,15 +119,6 @@ async def test_a_name_that_does_not_resolve() -> None:
     async with SpacesClient(endpoint, Credentials("id", SECRET_KEY), options=ONCE) as client:
         with pytest.raises(NotConnected, match=r"https://spaces\.invalid can't be reached: .*[Nn]ame"):
             await client.list_buckets()
-
-
-async def test_retry_after_is_read() -> None:
-    options = ClientOptions(deadline_seconds=6)
-    async with scripted(Answer(503, headers={"Retry-After": "7"}), options=options) as (client, server):
-        with pytest.raises(Throttled) as failure:
-            await client.bucket("bucket").head("k")
-        assert failure.value.retry_after_seconds == 7
-        assert len(server.requests) == 1  # what it asks for does not fit into the deadline
 
 
 async def test_final_errors_are_not_repeated() -> None:

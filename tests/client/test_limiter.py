@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from spacesfs.client.call import OperationClass
 from spacesfs.client.limiter import WRITES_PER_KEY, LaneStatistics, Limiter, Turn
+from spacesfs.client.retry import LONGEST_RETRY_AFTER_SECONDS
 
 CLASSES: tuple[OperationClass, ...] = ("read", "write", "list")
 
@@ -24,8 +25,8 @@ class Clocked:
         self.limiter = Limiter(connections)
         self.now = 100.0
 
-    def ask(self, operation_class: OperationClass = "read", key: str = "k") -> Turn:
-        return self.limiter.ask(operation_class, ("b", key), self.now)
+    def ask(self, operation_class: OperationClass = "read", key: str = "k", *, again: Turn | None = None) -> Turn:
+        return self.limiter.ask(operation_class, ("b", key), self.now, again=again)
 
     def end(self, turn: Turn, *, was_throttled: bool = False, retry_after: float = 0.0) -> None:
         self.limiter.end(
@@ -59,6 +60,16 @@ def test_turns_of_a_lane_come_in_order() -> None:
     assert granted(turns) == [0, 1, 2]
     clocked.end(turns[0])
     assert granted(turns) == [0, 1, 2, 4]
+
+
+def test_a_call_that_is_sent_again_keeps_its_place() -> None:
+    clocked = Clocked(connections=1)
+    first, second, third = (clocked.ask() for _ in range(3))
+    clocked.end(first, was_throttled=True)
+    assert second.granted.is_set()
+    again = clocked.ask(again=first)
+    clocked.end(second)
+    assert (again.granted.is_set(), third.granted.is_set()) == (True, False)
 
 
 def test_a_key_has_ten_writes_at_a_time_and_others_pass_by() -> None:
@@ -155,7 +166,7 @@ def test_retry_after_makes_the_whole_lane_pause_but_not_for_ever() -> None:
     clocked.end(clocked.ask(), was_throttled=True, retry_after=7)
     assert clocked.ask().starts_at == clocked.now + 7
     clocked.end(clocked.ask("list"), was_throttled=True, retry_after=7000)
-    assert clocked.ask("list").starts_at == clocked.now + 20
+    assert clocked.ask("list").starts_at == clocked.now + LONGEST_RETRY_AFTER_SECONDS
     assert clocked.ask("write").starts_at == clocked.now
 
 
@@ -179,6 +190,9 @@ class Model(RuleBasedStateMachine):
         self.turns.remove(turn)
         self.clocked.now = max(self.clocked.now, turn.starts_at)
         self.clocked.end(turn, was_throttled=was_throttled, retry_after=retry_after if was_throttled else 0.0)
+        if was_throttled:
+            name: OperationClass = "write" if turn.target else "read"
+            self.turns.append(self.clocked.ask(name, turn.target[1] if turn.target else "", again=turn))
 
     @precondition(lambda self: self.turns)
     @rule(data=st.data())

@@ -9,6 +9,7 @@ import trio
 from types_boto3_s3 import S3Client
 
 from spacesfs.client.client import Bucket, SpacesClient
+from spacesfs.client.encryption import CustomerKey
 from spacesfs.client.errors import (
     AccessDenied,
     EncryptedObject,
@@ -119,10 +120,11 @@ async def test_acl_and_tags(bucket: Bucket) -> None:
     assert (await bucket.head("k")).tag_count == 2
     await bucket.set_acl("k", "private")
     assert await bucket.get_acl("k") == "private"
-    before = (await bucket.head("k")).last_modified_ns
+    before = await bucket.head("k")
     await bucket.set_tags("k", "e=%C3%A9%26")
     assert await bucket.get_tags("k") == "e=%C3%A9%26"
-    assert (await bucket.head("k")).last_modified_ns == before
+    after = await bucket.head("k")
+    assert (after.etag, after.last_modified_ns >= before.last_modified_ns) == (before.etag, True)
     await bucket.put("k", b"y")
     assert await bucket.get_tags("k") is None
     with pytest.raises(NoSuchKey):
@@ -226,3 +228,69 @@ async def test_keys_that_cannot_be(bucket: Bucket) -> None:
         await bucket.put("k" * 1025, b"")
     with pytest.raises(InvalidRequest):
         await bucket.head("")
+
+
+@pytest.mark.parametrize("refused", [ObjectProperties(acl="public-read-write"), ObjectProperties(storage_class="COLD")])  # type: ignore[arg-type]
+async def test_what_spaces_does_not_know_is_not_sent(bucket: Bucket, refused: ObjectProperties) -> None:
+    with pytest.raises(InvalidRequest, match=r"COLD|public-read-write"):
+        await bucket.put("k", b"x", refused)
+    with pytest.raises(InvalidRequest):
+        await bucket.create_upload("k", refused)
+    with pytest.raises(NoSuchKey):
+        await bucket.head("k")
+
+
+async def test_storage_class(bucket: Bucket) -> None:
+    await bucket.put("k", b"x", ObjectProperties(storage_class="STANDARD"))
+    with pytest.raises(InvalidRequest):
+        await bucket.put("k", b"x", ObjectProperties(storage_class="GLACIER"))  # known to S3, not to this server
+
+
+async def test_tags_are_taken_off(bucket: Bucket) -> None:
+    await bucket.put("k", b"x", ObjectProperties(tags="a=b"))
+    await bucket.delete_tags("k")
+    assert await bucket.get_tags("k") is None
+
+
+async def test_objects_under_a_customers_key(bucket: Bucket) -> None:
+    key, other = CustomerKey(b"k" * 32), CustomerKey(b"o" * 32)
+    etag = await bucket.put("secret", b"content", customer_key=key)
+    assert etag == md5(b"content")
+    info = await bucket.head("secret", customer_key=key)
+    assert (info.size, info.is_encrypted) == (7, True)
+    buffer = bytearray(7)
+    await bucket.get_range("secret", 0, memoryview(buffer), customer_key=key)
+    assert buffer == b"content"
+    for wrong in (None, other):
+        with pytest.raises(EncryptedObject):
+            await bucket.head("secret", customer_key=wrong)
+        with pytest.raises(EncryptedObject):
+            await bucket.get_range("secret", 0, memoryview(buffer), customer_key=wrong)
+    assert "k" * 32 not in repr(key)
+    with pytest.raises(ValueError, match="32 bytes"):
+        CustomerKey(b"short")
+
+
+async def test_an_upload_under_a_customers_key(bucket: Bucket) -> None:
+    key = CustomerKey(b"k" * 32)
+    upload = await bucket.create_upload("secret", customer_key=key)
+    part = await bucket.upload_part("secret", upload, 1, b"content", customer_key=key)
+    await bucket.complete_upload("secret", upload, [part])
+    assert (await bucket.head("secret", customer_key=key)).size == 7
+    with pytest.raises(EncryptedObject):
+        await bucket.head("secret")
+
+
+async def test_a_copy_from_another_bucket(bucket: Bucket, client: SpacesClient) -> None:
+    other = client.bucket(f"{bucket.name}-other")
+    await client.create_bucket(other.name)
+    try:
+        etag = await other.put("a +é", b"bytes", EVERYTHING)
+        assert (await bucket.copy("a +é", "b", source_bucket=other.name, source_etag=etag)).etag == etag
+        assert (await bucket.head("b")).properties == EVERYTHING
+        upload = await bucket.create_upload("c")
+        await bucket.copy_part("c", upload, 1, "a +é", 0, 5, source_bucket=other.name)
+        await bucket.abort_upload("c", upload)
+        await other.delete("a +é")
+    finally:
+        await client.delete_bucket(other.name)

@@ -8,14 +8,25 @@ from functools import partial
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from spacesfs.client.call import RequestRecord
 from spacesfs.client.client import SpacesClient
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.client.errors import DeadlineExceeded, NotConnected, SpacesError, Unreachable
-from spacesfs.client.transport import ClientOptions
-from tests.client.scripted import ACCESS_KEY, SECRET_KEY, Answer, Request, ScriptedServer, Silence, Step
+from spacesfs.client.transport import PROBE_SECONDS, ClientOptions
+from tests.client.scripted import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    Answer,
+    Request,
+    ScriptedServer,
+    Silence,
+    Step,
+    Trickle,
+    scripted,
+)
 
 THERE = Answer(length=5, headers={"ETag": '"e"', "Last-Modified": "Sun, 22 Nov 2026 07:12:09 GMT"})
 OPTIONS = ClientOptions(timeout_seconds=0.2, max_attempts=2, max_connections=4)
@@ -163,6 +174,50 @@ async def test_the_last_failure_is_what_a_call_between_attempts_tells() -> None:
         server.stop()
         with pytest.raises(NotConnected, match="Connection refused"):
             await client.bucket("bucket").head("k")
+
+
+async def test_no_call_waits_for_longer_than_the_timeout_and_a_probe(jumping_clock: MockClock) -> None:
+    """One that has waited for its turn behind a silent one does not have a timeout of its own in addition."""
+    options = ClientOptions(timeout_seconds=30, deadline_seconds=30, max_connections=1)
+    ended: list[float] = []
+
+    async def call(client: SpacesClient, number: int) -> None:
+        with pytest.raises((DeadlineExceeded, Unreachable)):
+            await client.bucket("bucket").head(f"k{number}")
+        ended.append(trio.current_time())
+
+    async with scripted(Silence(), options=options) as (client, _):
+        began = trio.current_time()
+        async with trio.open_nursery() as calls:
+            for number in range(5):
+                calls.start_soon(call, client, number)
+        assert client.statistics().offline_since is not None
+    assert 30 <= max(ended) - began < 30 + PROBE_SECONDS + 1
+
+
+async def test_bytes_that_move_are_a_sign_of_life(jumping_clock: MockClock) -> None:
+    """A call that is long under way on a slow line shows that the server is there, while others get no answer."""
+    server = Server()
+    server.answer = Answer(206, b"x" * 40, {**THERE.headers, "Content-Range": "bytes 0-39/40"})
+    async with trio.open_nursery() as nursery:
+        server.step_for = lambda request: (  # type: ignore[method-assign]  # no answer but to the one key
+            Trickle(server.answer, 1.0) if "long" in request.target else Silence()
+        )
+        await server.start(nursery)
+        options = ClientOptions(timeout_seconds=10, max_attempts=1)
+        client = SpacesClient(
+            resolve_endpoint("nyc3", server.url), Credentials(ACCESS_KEY, SECRET_KEY), options=options
+        )
+        async with client:
+            buffer = bytearray(40)
+            async with trio.open_nursery() as calls:
+                calls.start_soon(client.bucket("bucket").get_range, "long", 0, memoryview(buffer))
+                for number in range(3):
+                    with pytest.raises(DeadlineExceeded):
+                        await client.bucket("bucket").head(f"k{number}")
+            assert bytes(buffer) == b"x" * 40
+        assert server.probes() == 0
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_ends_the_block_comes_out_as_it_is() -> None:

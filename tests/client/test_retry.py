@@ -23,7 +23,13 @@ from spacesfs.client.errors import (
     Unreachable,
     Untrusted,
 )
-from spacesfs.client.retry import RetryPolicy, ServerClock, parse_retry_after
+from spacesfs.client.retry import (
+    LONGEST_RETRY_AFTER_SECONDS,
+    Allowance,
+    RetryPolicy,
+    ServerClock,
+    parse_retry_after,
+)
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 RETRYABLE = (BadReply, DeadlineExceeded, IntegrityError, NotConnected, ServerFault, Throttled, Unreachable)
@@ -67,8 +73,9 @@ def test_what_is_final(kind: type[SpacesError]) -> None:
 
 
 def test_the_server_may_ask_for_more_time_but_not_for_ever() -> None:
-    assert pause(failed(Throttled, retry_after=4)) == 4
-    assert pause(failed(Throttled, retry_after=4000)) == 6
+    assert pause(failed(Throttled, retry_after=40)) == 40
+    assert pause(failed(ServerFault, retry_after=4)) == 4
+    assert pause(failed(ServerFault, retry_after=40)) == 6
     assert pause(failed(Throttled, 4, retry_after=1)) == 3
 
 
@@ -82,13 +89,24 @@ def test_late_pauses_leave_time_for_the_attempt() -> None:
     assert pause(failed(ServerFault, 4), left=4.0) == 1.0
 
 
-@given(attempts=st.integers(1, 5000), luck=st.floats(0, 1, exclude_max=True), asked=st.none() | st.floats(0, 1e9))
+@given(
+    attempts=st.integers(1, 5000),
+    luck=st.floats(0, 1, exclude_max=True),
+    asked=st.none() | st.floats(0, LONGEST_RETRY_AFTER_SECONDS),
+)
 def test_pauses_stay_within_bounds(attempts: int, luck: float, asked: float | None) -> None:
     policy = RetryPolicy()
     error = failed(Throttled, attempts, asked)
     chosen = policy.pause_seconds(error, faults=0, left_seconds=1e9, random=lambda: luck)
     assert chosen is not None
-    assert min(asked or 0.0, policy.cap_seconds) <= chosen <= policy.cap_seconds
+    assert (asked or 0.0) <= chosen <= max(policy.cap_seconds, asked or 0.0)
+
+
+def test_throttled_time_has_a_budget_of_its_own() -> None:
+    allowance = Allowance(30.0, 300.0)
+    allowance.spend(failed(Throttled), 100)
+    allowance.spend(failed(ServerFault), 10)
+    assert (allowance.left(failed(Throttled)), allowance.left(failed(Unreachable))) == (200, 20)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +114,11 @@ def test_pauses_stay_within_bounds(attempts: int, luck: float, asked: float | No
     [
         (None, None),
         ("0", 0.0),
-        ("120", 120.0),
-        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        ("20", 20.0),
+        ("120", LONGEST_RETRY_AFTER_SECONDS),
+        ("9" * 5000, LONGEST_RETRY_AFTER_SECONDS),
+        (format_datetime(NOW + timedelta(seconds=50), usegmt=True), 50.0),
+        (format_datetime(NOW + timedelta(days=50), usegmt=True), LONGEST_RETRY_AFTER_SECONDS),
         (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
         ("soon", None),
         ("-5", None),
@@ -117,7 +138,28 @@ def test_a_wrong_local_clock_is_corrected_once() -> None:
     assert not clock.correct(server, NOW)
 
 
-@pytest.mark.parametrize("date", [None, "", "yesterday", format_datetime(NOW + timedelta(minutes=9), usegmt=True)])
+@pytest.mark.parametrize("days", [-31, -1, 1, 31])
+def test_a_server_is_believed_within_a_month(days: int) -> None:
+    clock = ServerClock()
+    assert clock.correct(format_datetime(NOW + timedelta(days=days), usegmt=True), NOW)
+    assert clock.now(NOW) == NOW + timedelta(days=days)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        None,
+        "",
+        "yesterday",
+        format_datetime(NOW + timedelta(minutes=9), usegmt=True),
+        format_datetime(NOW + timedelta(days=32), usegmt=True),
+        format_datetime(NOW - timedelta(days=32), usegmt=True),
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+    ],
+)
 def test_a_good_clock_stays_as_it_is(date: str | None) -> None:
     clock = ServerClock()
     assert not clock.correct(date, NOW)

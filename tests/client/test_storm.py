@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.credentials import Credentials
@@ -13,6 +14,9 @@ from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.client.errors import NoSuchKey
 from spacesfs.client.models import ObjectProperties
 from spacesfs.client.transport import ClientOptions
+from tests.client.cancelling import cancelling
+from tests.client.replies import BODY, ETAG, STORED
+from tests.client.scripted import Answer, Reset, scripted_server
 from tests.servers.edge import Edge
 from tests.servers.rgw import RadosGateway
 
@@ -85,3 +89,33 @@ async def test_cancellation_at_any_moment_leaves_the_client_whole(rgw: RadosGate
         assert [
             entry.size async for page in ours.list("other") for entry in page.objects if entry.size != 1 << 20
         ] == []
+
+
+async def test_cancellation_at_every_await_of_a_call_that_has_all_troubles(jumping_clock: MockClock) -> None:
+    """Throttled, broken off, refused for its key, failed, and taken in the end."""
+    troubles = (
+        Answer(503, headers={"Retry-After": "3"}),
+        Reset(),
+        Answer(403, b"<Error><Code>InvalidAccessKeyId</Code></Error>"),
+        Answer(500),
+    )
+    step, is_done = 0, False
+    while not is_done:
+        step += 1
+        async with scripted_server(*troubles, STORED) as server:
+            endpoint = resolve_endpoint("nyc3", server.url)
+            options = ClientOptions(max_connections=1)
+            async with SpacesClient(endpoint, Credentials("OLD", "s"), options=options, find_again=find_key) as client:
+                with trio.CancelScope() as scope:
+                    with cancelling(scope, step):
+                        await client.bucket("bucket").put("k", BODY)
+                    is_done = not scope.cancel_called
+                lanes = client.statistics().lanes.values()
+                assert all(lane.in_flight == lane.waiting == 0 for lane in lanes), "a turn is lost"
+                assert await client.bucket("bucket").put("k", BODY) == ETAG, "and with it the only connection"
+    assert step > 30
+
+
+async def find_key() -> Credentials:
+    await trio.sleep(1)
+    return Credentials("NEW", "s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,28 +12,18 @@ from typing import TypeVar
 import trio
 from types_boto3_s3 import S3Client
 
+from spacesfs.assembly import MountOptions, Parts
+from spacesfs.assembly import assemble as join
 from spacesfs.attributes import AttributeDefaults
-from spacesfs.cache.pages import PageCache
 from spacesfs.client.call import Call, Reply
 from spacesfs.client.client import Bucket
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.client.transport import ClientOptions, Transport
-from spacesfs.content.budget import ByteBudget
-from spacesfs.content.file import FileFactory
-from spacesfs.content.readahead import ReadAheadOptions
-from spacesfs.content.reader import PageReader
-from spacesfs.content.staging import StagingArea
-from spacesfs.content.upload import Uploader
-from spacesfs.filesystem import AttributeChange, Caller, FileSystem, note_confirmed
-from spacesfs.openfiles import OpenFiles
-from spacesfs.pending.executor import Executor
-from spacesfs.pending.scheduler import Scheduler
-from spacesfs.properties import PropertyKeeper
-from spacesfs.publication import Publisher
-from spacesfs.tree.inodes import ROOT_NUMBER, InodeTable
-from spacesfs.tree.resolver import Resolver
-from spacesfs.tree.view import View
+from spacesfs.filesystem import AttributeChange, Caller, FileSystem
+from spacesfs.pending.journal import Journal
+from spacesfs.pending.statedir import Identity, StateFolder
+from spacesfs.tree.inodes import ROOT_NUMBER
 from tests.servers.rgw import RadosGateway
 
 T = TypeVar("T")
@@ -98,10 +87,24 @@ class Host:
     """One host's mount of a bucket, and short words for what a program does in it."""
 
     fs: FileSystem
-    table: InodeTable
-    staging: StagingArea
-    budget: ByteBudget
+    parts: Parts
     wire: WatchedTransport
+
+    async def settle(self) -> None:
+        """Bring everything to the Space."""
+        async for _ in self.fs.sync(""):
+            pass
+
+    async def frees_all(self) -> None:
+        """Wait until nothing is staged: a file's bytes go once the journal has forgotten them."""
+        with trio.fail_after(10):
+            while self.parts.staging.used_bytes:  # noqa: ASYNC110 - a background task's doing
+                await trio.sleep(0.02)
+
+    def unsent(self) -> list[str]:
+        """Return the keys of what is not in the Space: acknowledged, or not even that."""
+        unsaved = [opened.inode.key for opened in self.fs.files.unsaved()]
+        return sorted({*unsaved, *(intent.key for intent in self.parts.ledger.overlay)})
 
     async def create(self, name: str, data: bytes = b"", flags: int = 0, parent: int = ROOT_NUMBER) -> int:
         """Create a file, write to it, and leave it open."""
@@ -169,31 +172,40 @@ class Host:
 
 @asynccontextmanager
 async def assemble(
-    rgw: RadosGateway, bucket_name: str, staging_directory: Path, *, ttl_seconds: float = 60.0
+    rgw: RadosGateway,
+    bucket_name: str,
+    state: Path,
+    *,
+    ttl_seconds: float = 60.0,
+    grace_seconds: float = 0.05,
+    is_direct: bool = True,
 ) -> AsyncIterator[Host]:
     """Join the parts of a mount as `spacesfs.fuse.session` does; nothing of it may be left running or open after."""
     wire = watched_transport(rgw)
     bucket = Bucket(wire, bucket_name)
-    defaults = AttributeDefaults(1000, 1000, 0o644, 0o755)
-    view = View(bucket, defaults, ttl_seconds, time.time_ns())
-    budget = ByteBudget(MEMORY_BYTES // 2)
-    staging = StagingArea(staging_directory, STAGING_BYTES)
-    executor = Executor(bucket)
-    scheduler = Scheduler(executor, lambda intent, stored: note_confirmed(view, intent, stored))
-    properties = PropertyKeeper(view, executor, scheduler)
+    folder = StateFolder.claim(state, Identity(rgw.endpoint, bucket_name, ""), print, 10.0)
+    journal = Journal.open(folder.path, folder.identity)
+    options = MountOptions(
+        prefix="",
+        defaults=AttributeDefaults(1000, 1000, 0o644, 0o755),
+        memory_bytes=MEMORY_BYTES,
+        staging_bytes=STAGING_BYTES,
+        ttl_seconds=ttl_seconds,
+        timeout_seconds=30.0,
+        grace_seconds=grace_seconds,
+        is_direct=is_direct,
+        sends_on_fsync=False,
+    )
     async with trio.open_nursery() as nursery:
-        reader = PageReader(bucket, PageCache(MEMORY_BYTES // 2), budget, nursery.start_soon)
-        content = FileFactory(bucket, staging, Uploader(bucket, budget), reader, ReadAheadOptions())
-        table = InodeTable("", defaults.for_directory(time.time_ns()))
-        files = OpenFiles(content, table, scheduler, Publisher(table, view, scheduler, properties))
-        resolver = Resolver(table, view, files, ttl_seconds)
-        fs = FileSystem(table, view, resolver, files, scheduler, properties, reader)
-        nursery.start_soon(files.retry_failed)
+        parts = await join(bucket, journal, folder.staged, options, nursery)
         try:
-            yield Host(fs, table, staging, budget, wire)
-            table.check_invariants()
+            yield Host(parts.filesystem, parts, wire)
+            parts.table.check_invariants()
+            parts.ledger.overlay.check_invariants()
         finally:
             nursery.cancel_scope.cancel()
+    await journal.aclose()
+    folder.release()
     await wire.close()
 
 

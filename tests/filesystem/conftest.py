@@ -14,14 +14,14 @@ from tests.servers.rgw import RadosGateway
 
 @pytest.fixture
 async def host(rgw: RadosGateway, bucket_name: str, tmp_path: Path) -> AsyncIterator[Host]:
-    async with assemble(rgw, bucket_name, tmp_path) as host:
+    async with assemble(rgw, bucket_name, tmp_path / "host") as host:
         yield host
 
 
 @pytest.fixture
 async def forgetful(rgw: RadosGateway, bucket_name: str, tmp_path: Path) -> AsyncIterator[Host]:
     """A host that remembers nothing of the Space: its listings are never kept."""
-    async with assemble(rgw, bucket_name, tmp_path, ttl_seconds=0) as host:
+    async with assemble(rgw, bucket_name, tmp_path / "forgetful", ttl_seconds=0) as host:
         yield host
 
 

@@ -95,6 +95,7 @@ async def test_an_unlinked_open_file_is_read_to_its_last_release(host: Host, spa
     assert space.keys() == ["f"]
     assert await host.fs.read(other, MIB - 1, 10) == b"x"
     await host.close(other)
+    await host.settle()
     assert space.keys() == []
 
 
@@ -107,6 +108,7 @@ async def test_a_directory_takes_the_name_of_an_unlinked_open_file(host: Host, s
     assert await host.names() == ["x"]
     assert await host.fs.read(handle, 0, 10) == b"file"
     await host.close(handle)
+    await host.settle()
     assert space.keys() == ["x/"]
 
 
@@ -119,6 +121,7 @@ async def test_an_unlinked_open_file_does_not_come_back_with_its_directory(host:
     await host.rename("d", "e")
     assert await host.names(directory.number) == ["stays"]
     await host.close(handle)
+    await host.settle()
     assert await host.names(directory.number) == ["stays"]
     assert space.keys() == ["e/", "e/stays"]
 

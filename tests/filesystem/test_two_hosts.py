@@ -7,7 +7,9 @@ import os
 import pytest
 import trio
 
+from spacesfs.client.call import Call
 from spacesfs.errors import StaleFile
+from spacesfs.pending.intents import Present
 from spacesfs.tree.inodes import ROOT_NUMBER
 from tests.filesystem.assembled import Host, Space
 
@@ -32,7 +34,7 @@ async def test_a_change_by_another_host_is_not_overwritten(host: Host, space: Sp
     assert space.get("f") == b"theirs"
     assert conflict_of(space, "f") == b"ours!"
     assert await host.read("f") == b"theirs"
-    assert host.fs.files.unpublished() == []
+    assert host.unsent() == []
 
 
 async def test_two_hosts_create_one_file(host: Host, space: Space) -> None:
@@ -93,8 +95,8 @@ async def test_the_first_write_into_a_version_that_is_gone_fails(forgetful: Host
         await forgetful.fs.files.write(handle, 5, b" and ours")
     await forgetful.close(handle)
     assert space.contents() == {"f": b"theirs"}
-    assert forgetful.fs.files.unpublished() == []
-    assert forgetful.staging.used_bytes == 0
+    assert forgetful.unsent() == []
+    assert forgetful.parts.staging.used_bytes == 0
 
 
 async def test_readers_never_see_two_versions(host: Host, space: Space) -> None:
@@ -139,7 +141,46 @@ async def test_a_partial_overwrite_that_loses_is_kept_whole(host: Host, space: S
     await host.fs.files.release(handle)
     assert space.get("f") == b"theirs"
     assert conflict_of(space, "f") == b"fiOURSone"
-    assert host.fs.files.unpublished() == []
+    assert host.unsent() == []
+
+
+async def test_what_is_kept_beside_needs_nothing_of_the_version_that_was_replaced(host: Host, space: Space) -> None:
+    """Else it and the next change of the name would wait for each other, for good."""
+    space.put("f", b"first")
+    handle = await host.open("f")
+    await host.fs.files.write(handle, 0, b"ours!")
+    space.put("f", b"theirs")
+    sources: set[object] = set()
+
+    async def look(_: Call) -> None:
+        wants = (intent.want for intent in host.parts.ledger.overlay if intent.key.startswith("f.conflict-"))
+        sources.update(want.source for want in wants if isinstance(want, Present))
+
+    host.wire.before = look
+    with pytest.raises(StaleFile):
+        await host.fs.files.flush(handle)
+    await host.fs.files.release(handle)
+    await host.settle()
+    assert sources == {None}
+    assert conflict_of(space, "f") == b"ours!"
+
+
+async def test_a_large_file_whose_upload_had_begun_is_kept_beside_once(host: Host, space: Space) -> None:
+    """The upload goes to the name that is theirs now; ours begins anew."""
+    handle = await host.create("f")
+    piece = os.urandom(MIB)
+    for number in range(20):
+        await host.fs.files.write(handle, number * MIB, piece)
+    await trio.testing.wait_all_tasks_blocked(0.2)
+    assert any(call.operation == "CreateMultipartUpload" for call in host.wire.calls)
+    space.put("f", b"theirs")
+    with pytest.raises(StaleFile):
+        await host.fs.files.flush(handle)
+    await host.fs.files.release(handle)
+    await host.settle()
+    assert space.get("f") == b"theirs"
+    assert conflict_of(space, "f") == piece * 20
+    assert host.unsent() == []
 
 
 @pytest.mark.parametrize("name", ["n" * 250, "é" * 127])

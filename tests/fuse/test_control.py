@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacesfs.cli.client import ask_status, daemon_pid, sync_steps
+from spacesfs.cli.client import ask_drop, ask_retry, ask_status, daemon_pid, sync_steps
 from spacesfs.errors import MountError, NoSpace
 from spacesfs.fuse import control, sockets
 from spacesfs.fuse.control import serve_control
@@ -93,6 +93,16 @@ class Mount:
         finally:
             self.stopped.set()
 
+    def retry(self, paths: list[str]) -> int:
+        self.asked += paths
+        return len(paths)
+
+    async def drop(self, paths: list[str]) -> int:
+        if self.failure is not None:
+            raise self.failure
+        self.asked += paths
+        return len(paths)
+
 
 @pytest.fixture
 def socket_path() -> Iterator[Path]:
@@ -118,6 +128,20 @@ async def converse(path: Path, sent: bytes, *, end: bool = False) -> list[Reply]
             await stream.send_eof()
         received = b"".join([chunk async for chunk in stream])
     return [decode_reply(line) for line in received.splitlines()]
+
+
+@pytest.mark.parametrize("ask", [ask_retry, ask_drop])
+async def test_retry_and_drop(socket_path: Path, ask: Callable[[Path, list[str]], int]) -> None:
+    mount = Mount()
+    async with serving(socket_path, mount):
+        assert await trio.to_thread.run_sync(ask, socket_path, ["a", "b/c"]) == 2
+        assert mount.asked == ["a", "b/c"]
+
+
+async def test_a_drop_that_fails(socket_path: Path) -> None:
+    async with serving(socket_path, Mount(failure=MountError("a is open in the mount; close it first"))):
+        with pytest.raises(MountError, match=r"^a is open in the mount; close it first$"):
+            await trio.to_thread.run_sync(ask_drop, socket_path, ["a"])
 
 
 async def test_status(socket_path: Path) -> None:

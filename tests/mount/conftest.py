@@ -28,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "deadline(seconds): after this long the test's mounts are killed, which frees the test"
     )
+    config.addinivalue_line("markers", "holds(key, body, count): objects in the test's bucket before it is mounted")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,7 @@ class Gate:
     Attributes:
         url: ``http://127.0.0.1:PORT``.
         received_bytes: What the server sent through it so far, heads of replies included.
+        shuts_after_bytes: When it shuts by itself: once it has received so much; None for never.
     """
 
     def __init__(self, upstream: str, bytes_per_second: int | None = None) -> None:
@@ -31,6 +32,7 @@ class Gate:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self.received_bytes = 0
+        self.shuts_after_bytes: int | None = None
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -80,6 +82,8 @@ class Gate:
                 if is_reply:
                     with self._lock:
                         self.received_bytes += len(piece)
+                        if self.shuts_after_bytes is not None and self.received_bytes >= self.shuts_after_bytes:
+                            self.shut()
                     if self._bytes_per_second is not None:
                         time.sleep(len(piece) / self._bytes_per_second)
         with suppress(OSError):

@@ -225,6 +225,11 @@ class Mount:
         assert self.wait() == 0, f"the mount ended with {self.wait()}:\n{self.tail()}"
         assert not is_mounted(self.path)
 
+    def stop_in_background(self) -> None:
+        """Unmount one that ``spacesfs mount`` has put into the background."""
+        done = self.spacesfs("umount", self.path, seconds=DRAIN_SECONDS)
+        assert done.returncode == 0, f"umount ended with {done.returncode}: {done.stderr}\n{self.tail()}"
+
     def wait(self, seconds: float = DRAIN_SECONDS) -> int:
         """Wait for the serving process and return its exit status."""
         assert self.process is not None, "not mounted"

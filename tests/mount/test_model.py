@@ -1,12 +1,21 @@
-"""Random work on the mount and on a plain directory side by side: every result, error and byte is the same."""
+"""Random work on the mount and on a plain directory side by side: every result, error and byte is the same.
+
+Some examples unmount and mount in the midst, others kill the mount and mount again. With SPACESFS_MODEL_EXAMPLES there
+are as many examples as that says.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -24,8 +33,8 @@ from hypothesis.stateful import (
 
 from tests.mount.mounting import Mount
 
-EXAMPLES = 40
-STEPS = 50
+EXAMPLES = int(os.environ.get("SPACESFS_MODEL_EXAMPLES", "60"))
+STEPS = 60
 OPEN_FLAGS = [
     os.O_RDONLY,
     os.O_RDWR,
@@ -40,8 +49,50 @@ NAMES = st.sampled_from(["a", "b", "c", "a/x", "a/y", "b/x", "a/x/z"])
 OFFSETS = st.one_of(st.integers(0, 20), st.integers(0, 200_000))
 CONTENTS = st.builds(lambda seed, count: seed * count, st.binary(min_size=1, max_size=16), st.integers(0, 4_000))
 MODES = st.sampled_from([0o600, 0o644, 0o755, 0o700])
+ENDINGS = st.sampled_from(["none", "none", "none", "unmount", "kill"])
 
 Outcome = tuple[str, Any]
+
+
+MAPPER = """
+import json, mmap, os, sys
+for line in sys.stdin:
+    path, offset, text = json.loads(line)
+    data = bytes.fromhex(text)
+    try:
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            end = min(offset + len(data), len(mapped))
+            mapped[offset:end] = data[:max(end - offset, 0)]
+            mapped.flush()
+        print("stored", flush=True)
+    except (OSError, ValueError) as error:
+        print(error.strerror if isinstance(error, OSError) else error, flush=True)
+"""
+
+
+class Mapper:
+    """A program that changes files by mapping them: a mount that fails it kills it, and not us."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", MAPPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=30)
+
+    def store(self, path: Path, offset: int, data: bytes) -> str:
+        """Change bytes below the size of a file, call msync, and return what came of it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([str(path), offset, data.hex()]) + "\n")
+        self._process.stdin.flush()
+        told = self._process.stdout.readline()
+        assert told, f"the program ended with {self._process.wait()}"
+        return told
 
 
 class MountMachine(RuleBasedStateMachine):
@@ -49,14 +100,16 @@ class MountMachine(RuleBasedStateMachine):
 
     handles = Bundle("handles")
 
-    def __init__(self, mount: Mount, real: Path, model: Path) -> None:
+    def __init__(self, mount: Mount, mapper: Mapper, real: Path, model: Path) -> None:
         super().__init__()
-        self.mount, self.real, self.model = mount, real, model
+        self.mount, self.mapper, self.real, self.model = mount, mapper, real, model
         self.open: set[tuple[int, int]] = set()
-        self.is_remounted = False
+        self.ending = "none"
 
-    @initialize()
-    def make(self) -> None:
+    @initialize(ending=ENDINGS)
+    def make(self, ending: str) -> None:
+        """Begin; an example mounts again at most once, for it takes as long as all other steps."""
+        self.ending = ending
         for root in (self.real, self.model):
             (root / "a").mkdir(parents=True)
 
@@ -91,6 +144,10 @@ class MountMachine(RuleBasedStateMachine):
                 file.write(content)
 
         self.same(act)
+
+    @rule(name=NAMES, offset=OFFSETS, content=CONTENTS)
+    def store(self, name: str, offset: int, content: bytes) -> None:
+        self.same(lambda root: self.mapper.store(root / name, offset, content))
 
     @rule(name=NAMES, size=OFFSETS)
     def truncate(self, name: str, size: int) -> None:
@@ -181,13 +238,30 @@ class MountMachine(RuleBasedStateMachine):
         self.same_by_handle(os.close, pair)
         self.open.discard(pair)
 
-    @precondition(lambda self: not self.is_remounted)
+    @precondition(lambda self: self.ending == "unmount")
     @rule()
     def remount(self) -> None:
-        """Once an example, for it takes as long as all other steps."""
+        self.ending = "none"
         self.close_all()
         self.mount.remount()
-        self.is_remounted = True
+        self.same(snapshot)
+
+    @precondition(lambda self: self.ending == "kill")
+    @rule()
+    def kill(self) -> None:
+        """All is acknowledged: closed, or by fsync, with the files still open."""
+        self.ending = "none"
+        for pair in list(self.open):
+            self.flush_by_handle(pair)
+        os.killpg(self.mount.pid, signal.SIGKILL)
+        self.mount.wait()
+        for real, model in self.open:
+            os.close(model)
+            with suppress(OSError):  # of a mount that is gone
+                os.close(real)
+        self.open.clear()
+        self.mount.expect_log("recover")
+        self.mount.start()
         self.same(snapshot)
 
     def close_all(self) -> None:
@@ -222,27 +296,30 @@ def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.slow
-@pytest.mark.deadline(280)
+@pytest.mark.deadline(280 + 5 * EXAMPLES)
+@pytest.mark.timeout(300 + 5 * EXAMPLES)
 def test_mount_behaves_as_a_plain_directory(folder: Path, mount: Mount, tmp_path: Path) -> None:
     machines: list[MountMachine] = []
 
-    class Machine(MountMachine):
-        def __init__(self) -> None:
-            number = str(len(machines))
-            super().__init__(mount, folder / number, tmp_path / number)
-            machines.append(self)
+    with Mapper() as mapper:
 
-    # Without shrinking, which would take minutes here: the steps of a failure are few enough to read.
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            phases=(Phase.explicit, Phase.generate),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+        class Machine(MountMachine):
+            def __init__(self) -> None:
+                number = str(len(machines))
+                super().__init__(mount, mapper, folder / number, tmp_path / number)
+                machines.append(self)
+
+        # Without shrinking, which would take minutes here: the steps of a failure are few enough to read.
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                phases=(Phase.explicit, Phase.generate),
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
     mount.remount()
     for done in machines:
         done.same(snapshot)

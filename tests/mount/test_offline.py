@@ -33,6 +33,8 @@ for number in range(int(sys.argv[2])):
 print(failed)
 """
 
+READ = "import sys; print(len(open(sys.argv[1], 'rb').read()))"
+
 
 def wait_until(condition: Callable[[], bool], why: str) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
@@ -74,5 +76,45 @@ def test_the_server_dies_and_returns(
         assert (mount.path / "far" / "5").read_bytes() == b"foreign"
         wait_until(lambda: not mount.status()["pending"], "what was written meanwhile is not sent")
         assert s3.get_object(Bucket=bucket, Key="known")["Body"].read() == b"written meanwhile"
+        mount.expect_log("")
+        mount.check_log()
+
+
+@pytest.mark.deadline(240)
+def test_what_is_known_can_be_opened_however_old_it_is(
+    s3: S3Client, rgw: RadosGateway, new_bucket: BucketMaker, new_mount: MountMaker
+) -> None:
+    bucket = new_bucket()
+    content = b"kept here" * 50_000
+    s3.put_object(Bucket=bucket, Key="folder/known", Body=content)
+    s3.put_object(Bucket=bucket, Key="folder/unread", Body=content)
+    options = ("--timeout", f"{TIMEOUT_SECONDS}s", "--metadata-ttl", "100ms")
+    with Gate(rgw.endpoint) as gate:
+        mount: Mount = new_mount(bucket, account=Account(gate.url, rgw.access_key, rgw.secret_key), options=options)
+        known, unread = mount.path / "folder" / "known", mount.path / "folder" / "unread"
+        assert known.read_bytes() == content
+        before = known.stat()
+        assert unread.stat().st_size == len(content)
+        mount.expect_log("")  # every failed operation is logged
+        gate.shut()
+
+        def is_noticed() -> bool:
+            attempt("stat", mount.path / "folder" / "missing")
+            return mount.status()["offline_since"] is not None
+
+        wait_until(is_noticed, "misses do not make the mount notice that the Space is away")
+        for _ in range(3):
+            time.sleep(0.3)  # past the TTL, every time
+            assert python(READ, known, seconds=TIMEOUT_SECONDS) == f"{len(content)}\n"
+            assert (known.stat().st_ino, known.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+            assert attempt("cat", unread, seconds=TIMEOUT_SECONDS).returncode != 0, "bytes that are not here"
+        assert attempt("cat", mount.path / "folder" / "other", seconds=TIMEOUT_SECONDS).returncode != 0
+
+        s3.put_object(Bucket=bucket, Key="folder/known", Body=b"newer")
+        gate.reopen()
+        wait_until(lambda: mount.status()["offline_since"] is None, "it does not notice that the Space is back")
+        time.sleep(0.3)
+        assert known.read_bytes() == b"newer"
+        assert unread.read_bytes() == content
         mount.expect_log("")
         mount.check_log()

@@ -6,10 +6,14 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.mount.mounting import Mount, fails_with, run
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 
 def test_file_to_a_free_name(folder: Path, mount: Mount) -> None:
@@ -176,3 +180,25 @@ def test_tree_with_an_open_file(folder: Path, mount: Mount) -> None:
 
 def _files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_two_large_files_change_places_and_are_patched(s3: S3Client, mount: Mount, folder: Path) -> None:
+    """Each needs most of the other's object: one of them is put aside, and that is where the patch takes it from."""
+    contents = {name: os.urandom(20 << 20) for name in ("a", "b")}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    mount.sync()
+    (folder / "a").rename(folder / "c")
+    (folder / "b").rename(folder / "a")
+    (folder / "c").rename(folder / "b")
+    for name in ("a", "b"):
+        with (folder / name).open("r+b") as file:
+            file.seek(10 << 20)
+            file.write(b"patched")
+    mount.sync()
+    for name, content in (("a", contents["b"]), ("b", contents["a"])):
+        expected = content[: 10 << 20] + b"patched" + content[(10 << 20) + 7 :]
+        reply = s3.get_object(Bucket=mount.source, Key=f"{folder.name}/{name}")
+        assert reply["Body"].read() == expected
+    listed = s3.list_objects_v2(Bucket=mount.source, Prefix=f"{folder.name}/")["Contents"]
+    assert [entry["Key"].partition("/")[2] for entry in listed] == ["", "a", "b"]

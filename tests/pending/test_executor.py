@@ -1,257 +1,276 @@
-"""Changes as requests, with another host or a fault in between: nothing is deleted that is not safe elsewhere."""
+"""Changes folded, ordered and sent: the whole mount in memory, every request counted, in virtual time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from spacesfs.client.errors import ServerFault, SpacesError
-from spacesfs.client.models import CopyResult, DeleteFailure, ObjectInfo, ObjectProperties
-from spacesfs.errors import Conflict, StaleFile
-from spacesfs.pending.executor import Executor
-from spacesfs.pending.intents import Delete, Describe, Move, MoveTree, Put, RemoveMarker
-from tests.memory_store import MemoryStore
+from spacesfs.client.errors import ServerFault
+from spacesfs.client.models import ObjectProperties
+from spacesfs.filesystem import AttributeChange, Caller
+from tests.filesystem.assembled import Host
+from tests.filesystem.in_memory import GRACE_SECONDS, Machine, Running
+from tests.memory_store import Gate, MemoryStore
 
-CARRIED = ObjectProperties(content_type="text/plain", metadata={"x": "y"}, acl="public-read", tags="a=b")
+CARRIED = ObjectProperties(content_type="text/x-c", metadata={"x": "y"}, acl="public-read", tags="a=b")
+CHANGES = ("put", "copy", "delete", "delete_many")
+
+
+class Bench:
+    """A host over a store in memory; nothing takes time unless a test says so."""
+
+    def __init__(self, machine: Machine, running: Running) -> None:
+        self.store: MemoryStore = machine.store
+        self.store.hook, self.store.late_hook = MemoryStore().hook, self._note
+        self._changes: list[tuple[str, str]] = []
+        self.parts = running.parts
+        self.host = Host(running.parts.filesystem, running.parts, None)  # type: ignore[arg-type]
+        self.notices = running.parts.surroundings.notices
+
+    async def write_as(self, thread: int, name: str, data: bytes) -> None:
+        """Write a file as another program, which says nothing about the files of the first."""
+        handle, _ = await self.host.fs.create(1, name.encode(), 0o644, os.O_RDWR, Caller(1000, 1000, thread))
+        await self.host.fs.files.write(handle, 0, data)
+        await self.host.close(handle)
+
+    async def touch(self, name: str) -> None:
+        inode = await self.host.fs.lookup(1, name.encode())
+        await self.host.fs.setattr(inode.number, AttributeChange(mtime_ns=10**18), None)
+
+    async def unlink(self, name: str) -> None:
+        await self.host.fs.names.unlink(1, name.encode())
+
+    async def _note(self, call: str, key: str) -> None:
+        if call in CHANGES:
+            self._changes.append((call, key))
+
+    def changes(self) -> list[tuple[str, str]]:
+        """Return the requests that changed the Space since the last time."""
+        made, self._changes = self._changes, []
+        return made
+
+    async def settle(self) -> None:
+        await self.host.settle()
+        assert list(self.parts.ledger.overlay) == []
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
 
 
-@pytest.fixture
-def executor(store: MemoryStore) -> Executor:
-    return Executor(store)
+@asynccontextmanager
+async def mounted(machine: Machine) -> AsyncIterator[Bench]:
+    async with machine.mounted() as running:
+        yield Bench(machine, running)
 
 
-def fail_on(store: MemoryStore, call: str, key: str) -> None:
-    async def fail(name: str, touched: str) -> None:
-        if (name, touched) == (call, key):
+Script = Callable[[Bench], Awaitable[None]]
+
+
+async def save_as_rsync_does(bench: Bench) -> None:
+    await bench.host.write(".tmp", b"content")
+    await bench.host.chmod(".tmp", 0o600)
+    await bench.touch(".tmp")
+    await bench.host.rename(".tmp", "final")
+
+
+async def write_ten_times(bench: Bench) -> None:
+    for number in range(10):
+        await bench.host.write("final", b"%d" % number)
+
+
+async def rename_over_pending(bench: Bench) -> None:
+    await bench.host.write("final", b"older")
+    await bench.write_as(2, "tmp", b"newer")
+    await bench.host.rename("tmp", "final")
+
+
+async def create_and_unlink(bench: Bench) -> None:
+    await bench.host.write("tmp", b"content")
+    await bench.unlink("tmp")
+
+
+async def rename_there_and_back(bench: Bench) -> None:
+    await bench.host.rename("old", "elsewhere")
+    await bench.host.rename("elsewhere", "old")
+
+
+async def unlink_and_create(bench: Bench) -> None:
+    await bench.unlink("old")
+    await bench.host.write("old", b"new")
+
+
+async def chmod_twice(bench: Bench) -> None:
+    await bench.host.chmod("old", 0o600)
+    await bench.host.chmod("old", 0o640)
+
+
+async def make_and_remove_a_directory(bench: Bench) -> None:
+    await bench.host.fs.names.mkdir(1, b"d", 0o755, 1000, 1000)
+    await bench.host.fs.names.rmdir(1, b"d")
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        (save_as_rsync_does, [("put", "final")]),
+        (write_ten_times, [("put", "final")]),
+        (rename_over_pending, [("put", "final")]),
+        (create_and_unlink, []),
+        (rename_there_and_back, []),
+        (unlink_and_create, [("put", "old")]),
+        (chmod_twice, [("copy", "old")]),
+        (make_and_remove_a_directory, []),
+    ],
+)
+async def test_what_is_left_of_many_calls(
+    folder: Path, autojump_clock: MockClock, script: Script, changes: list[tuple[str, str]]
+) -> None:
+    machine = Machine(folder, 0)
+    machine.store.set("old", b"old", CARRIED)
+    async with mounted(machine) as bench:
+        await script(bench)
+        await bench.settle()
+        assert bench.changes() == changes
+
+
+async def test_properties_survive(folder: Path, autojump_clock: MockClock) -> None:
+    machine = Machine(folder, 0)
+    for name in ("written", "moved", "changed"):
+        machine.store.set(name, b"old", CARRIED)
+    async with mounted(machine) as bench:
+        await bench.host.write("written", b"new")
+        await bench.host.rename("moved", "there")
+        await bench.host.chmod("changed", 0o600)
+        await bench.settle()
+        for name in ("written", "there", "changed"):
+            info = bench.store.info(name)
+            assert (info.properties.content_type, info.properties.metadata["x"]) == ("text/x-c", "y")
+            assert (await bench.store.get_acl(name), await bench.store.get_tags(name)) == ("public-read", "a=b")
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])
+async def test_names_that_change_places(folder: Path, autojump_clock: MockClock, names: tuple[str, ...]) -> None:
+    machine = Machine(folder, 0)
+    for name in names:
+        machine.store.set(name, name.encode(), CARRIED)
+    async with mounted(machine) as bench:
+        await bench.host.rename(names[0], "third")
+        for name, new_name in zip(names[1:], names, strict=False):
+            await bench.host.rename(name, new_name)
+        await bench.host.rename("third", names[-1])
+        await bench.host.settle()
+        await trio.sleep(10 * GRACE_SECONDS)
+        assert {name: bench.store.body(name) for name in bench.store.names()} == dict(
+            zip(names, (name.encode() for name in (*names[1:], names[0])), strict=True)
+        )
+        assert list(bench.notices) == []
+
+
+async def test_a_rename_over_a_file_in_flight(folder: Path, autojump_clock: MockClock) -> None:
+    machine = Machine(folder, 0)
+    async with mounted(machine) as bench:
+        await bench.host.write("final", b"older")
+        bench.store.hook = gate = Gate("put", "final")
+        await gate.arrived.wait()
+        await bench.host.write("tmp", b"newer")
+        await bench.host.rename("tmp", "final")
+        gate.opened.set()
+        await bench.settle()
+        assert {name: bench.store.body(name) for name in bench.store.names()} == {"final": b"newer"}
+        assert bench.changes() == [("put", "final"), ("put", "final")]
+        assert list(bench.notices) == []
+
+
+async def test_a_file_unlinked_in_flight(folder: Path, autojump_clock: MockClock) -> None:
+    machine = Machine(folder, 0)
+    async with mounted(machine) as bench:
+        await bench.host.write("f", b"x")
+        bench.store.hook = gate = Gate("put", "f")
+        await gate.arrived.wait()
+        await bench.unlink("f")
+        gate.opened.set()
+        await bench.settle()
+        assert bench.store.names() == []
+
+
+@pytest.mark.parametrize("call", ["put", "copy", "delete"])
+@pytest.mark.parametrize("is_lost", [True, False])
+@pytest.mark.parametrize("restarts", [True, False])
+async def test_what_failed_is_done_in_the_end(
+    folder: Path, autojump_clock: MockClock, call: str, is_lost: bool, restarts: bool
+) -> None:
+    """A request that failed, with or without effect, is made good; also by the next process."""
+    machine = Machine(folder, 0)
+    for name in ("old", "gone"):
+        machine.store.set(name, name.encode())
+
+    async def fail(name: str, _: str) -> None:
+        if name.startswith(call):
             raise ServerFault("out of order")
 
-    store.hook = fail
+    async with machine.mounted() as running:
+        bench = Bench(machine, running)
+        if is_lost:
+            bench.store.late_hook = fail
+        else:
+            bench.store.hook = fail
+        await bench.host.write("written", b"new")
+        await bench.host.rename("old", "moved")
+        await bench.unlink("gone")
+        with pytest.raises(ServerFault):
+            await bench.host.settle()
+        if restarts:
+            running.crash()
+        else:
+            bench.store.hook = bench.store.late_hook = MemoryStore().hook
+            await bench.settle()
+    async with mounted(machine) as bench:
+        await bench.settle()
+        assert {name: bench.store.body(name) for name in bench.store.names()} == {"written": b"new", "moved": b"old"}
+        assert list(bench.notices) == []
 
 
-# --- putting and describing
+async def test_what_another_host_changed_is_not_replaced(folder: Path, autojump_clock: MockClock) -> None:
+    machine = Machine(folder, 0)
+    for name in ("written", "replaced", "gone"):
+        machine.store.set(name, b"old")
+    async with mounted(machine) as bench:
+        await bench.host.write("written", b"ours")
+        await bench.write_as(2, "tmp", b"ours, too")
+        await bench.host.rename("tmp", "replaced")
+        await bench.unlink("gone")
+        for name in ("written", "replaced", "gone"):
+            bench.store.set(name, b"theirs")
+        await trio.sleep(100)
+        bodies = {name: bench.store.body(name) for name in bench.store.names()}
+        assert {bodies[name] for name in ("written", "replaced", "gone")} == {b"theirs"}
+        beside = {name.partition(".conflict-")[0]: body for name, body in bodies.items() if ".conflict-" in name}
+        assert beside == {"written": b"ours", "replaced": b"ours, too"}
+        assert len(bench.notices) == 3
 
 
-async def test_put(store: MemoryStore, executor: Executor) -> None:
-    stored = await executor.perform(Put("d/", b"", CARRIED, is_new=True))
-    assert stored is not None
-    assert (stored.key, stored.size, stored.etag) == ("d/", 0, store.version("d/").etag)
-    assert stored.properties == CARRIED
+async def test_a_refused_change_is_withdrawn_where_it_means_the_space(folder: Path, autojump_clock: MockClock) -> None:
+    machine = Machine(folder, 0, is_direct=True)
+    machine.store.set("old", b"old")
+    async with mounted(machine) as bench:
 
+        async def fail(name: str, _: str) -> None:
+            if name in CHANGES:
+                raise ServerFault("out of order")
 
-async def test_putting_something_new_over_something_is_a_conflict(store: MemoryStore, executor: Executor) -> None:
-    store.set("k", b"theirs")
-    with pytest.raises(Conflict):
-        await executor.perform(Put("k", b"ours", CARRIED, is_new=True))
-    assert store.body("k") == b"theirs"
-    await executor.perform(Put("k", b"ours", CARRIED, is_new=False))
-    assert store.body("k") == b"ours"
-
-
-async def test_describing_keeps_the_bytes(store: MemoryStore, executor: Executor) -> None:
-    version = store.set("k", b"bytes", ObjectProperties(metadata={"old": "1"}))
-    described = await executor.perform(Describe(version, CARRIED))
-    assert described is not None
-    assert (store.body("k"), store.info("k").properties.metadata) == (b"bytes", {"x": "y"})
-    assert (described.etag, described.properties) == (version.etag, CARRIED)
-    assert described.last_modified_ns > 0
-
-
-async def test_what_a_head_does_not_tell_is_asked_for(store: MemoryStore, executor: Executor) -> None:
-    store.set("k", b"", CARRIED)
-    assert await executor.carried(store.info("k")) == CARRIED
-    store.calls.clear()
-    known = ObjectInfo("k", 0, "e", 0, CARRIED)
-    assert await executor.carried(known) == CARRIED
-    assert store.calls == []
-
-
-# --- deleting
-
-
-async def test_delete(store: MemoryStore, executor: Executor) -> None:
-    version = store.set("k", b"x")
-    await executor.perform(Delete(lambda: "k", lambda: version))
-    assert store.names() == []
-    await executor.perform(Delete(lambda: "k", lambda: version))
-
-
-async def test_what_never_was_in_the_space_is_not_deleted(store: MemoryStore, executor: Executor) -> None:
-    store.set("k", b"theirs")
-    await executor.perform(Delete(lambda: "k", lambda: None))
-    assert store.body("k") == b"theirs"
-    assert store.calls == []
-
-
-async def test_a_newer_version_is_not_deleted(store: MemoryStore, executor: Executor) -> None:
-    version = store.set("k", b"ours")
-    store.set("k", b"theirs")
-    with pytest.raises(Conflict):
-        await executor.perform(Delete(lambda: "k", lambda: version))
-    assert store.body("k") == b"theirs"
-
-
-async def test_a_marker_goes_alone(store: MemoryStore, executor: Executor) -> None:
-    store.set("d/", b"")
-    store.set("d/theirs", b"")
-    await executor.perform(RemoveMarker("d/"))
-    assert store.names() == ["d/theirs"]
-
-
-# --- moving a file
-
-
-async def test_a_move_carries_everything(store: MemoryStore, executor: Executor) -> None:
-    store.set("a", b"bytes", CARRIED)
-    moved = await executor.perform(Move(store.info("a"), "b", None))
-    assert store.names() == ["b"]
-    assert (store.body("b"), await executor.carried(store.info("b"))) == (b"bytes", CARRIED)
-    assert moved is not None
-    assert (moved.key, moved.etag, moved.properties.acl) == ("b", store.version("b").etag, "public-read")
-
-
-async def test_a_move_of_a_version_that_is_gone(store: MemoryStore, executor: Executor) -> None:
-    store.set("a", b"ours")
-    info = store.info("a")
-    store.set("a", b"theirs")
-    with pytest.raises(StaleFile):
-        await executor.perform(Move(info, "b", None))
-    assert store.names() == ["a"]
-
-
-async def test_a_move_replaces_only_what_it_may(store: MemoryStore, executor: Executor) -> None:
-    store.set("a", b"ours")
-    expected = store.set("b", b"old")
-    theirs = store.set("b", b"theirs")
-    for replaces in (None, expected):
-        with pytest.raises(Conflict):
-            await executor.perform(Move(store.info("a"), "b", replaces))
-    assert (store.body("a"), store.body("b")) == (b"ours", b"theirs")
-    await executor.perform(Move(store.info("a"), "b", theirs))
-    assert (store.names(), store.body("b")) == (["b"], b"ours")
-
-
-async def test_a_copy_that_is_not_the_same_deletes_nothing(store: MemoryStore) -> None:
-    class Careless(MemoryStore):
-        async def copy(self, source_key: str, target_key: str, **_: object) -> CopyResult:
-            return CopyResult(self.set(target_key, self.body(source_key)[:6]).etag, 1)
-
-    careless = Careless()
-    careless.set("a", b"cut short")
-    with pytest.raises(Conflict):
-        await Executor(careless).perform(Move(careless.info("a"), "b", None))
-    assert careless.body("a") == b"cut short"
-    careless.set("d/a", b"cut short")
-    with pytest.raises(Conflict):
-        await Executor(careless).perform(MoveTree("d/", "e/"))
-    assert careless.body("d/a") == b"cut short"
-
-
-@pytest.mark.parametrize("call", ["get_acl", "copy"])
-async def test_a_failed_copy_deletes_nothing(store: MemoryStore, executor: Executor, call: str) -> None:
-    store.set("a", b"bytes")
-    fail_on(store, call, "a")
-    with pytest.raises(ServerFault):
-        await executor.perform(Move(store.info("a"), "b", None))
-    assert store.names() == ["a"]
-
-
-async def test_a_source_that_changes_during_the_copy_is_not_deleted(store: MemoryStore, executor: Executor) -> None:
-    store.set("a", b"ours")
-    info = store.info("a")
-
-    async def change(name: str, key: str) -> None:
-        if name == "copy":
-            store.set("a", b"theirs")
-
-    store.late_hook = change
-    await executor.perform(Move(info, "b", None))
-    assert (store.body("a"), store.body("b")) == (b"theirs", b"ours")
-
-
-# --- moving a tree
-
-
-def plant(store: MemoryStore, count: int = 25) -> dict[str, bytes]:
-    tree = {f"{number % 3}/{number}": b"%d" % number for number in range(count)} | {"": b""}
-    for name, body in tree.items():
-        store.set(f"d/{name}", body, CARRIED)
-    store.set("d0", b"neighbour")
-    return tree
-
-
-@pytest.mark.parametrize("page_keys", [1, 7, 1000])
-async def test_a_tree_moves_whole(store: MemoryStore, executor: Executor, page_keys: int) -> None:
-    store.page_keys = page_keys
-    tree = plant(store)
-    await executor.perform(MoveTree("d/", "p/e/"))
-    assert {key: store.body(key) for key in store.names()} == {f"p/e/{name}": tree[name] for name in tree} | {
-        "d0": b"neighbour"
-    }
-    for name in tree:
-        assert await executor.carried(store.info(f"p/e/{name}")) == CARRIED
-
-
-async def test_a_tree_with_one_failing_copy_stays_whole(store: MemoryStore, executor: Executor) -> None:
-    store.page_keys = 7
-    tree = plant(store)
-    fail_on(store, "copy", "d/2/23")
-    with pytest.raises(ServerFault):
-        await executor.perform(MoveTree("d/", "e/"))
-    assert {f"d/{name}" for name in tree} | {"d0"} == set(store.names())
-    store.hook = MemoryStore().hook
-    await executor.perform(MoveTree("d/", "e/"))
-    assert sorted(store.names()) == sorted(["d0", *(f"e/{name}" for name in tree)])
-
-
-async def test_a_failed_move_onto_an_empty_directory_leaves_it(store: MemoryStore, executor: Executor) -> None:
-    store.page_keys = 7
-    plant(store)
-    store.set("e/", b"", CARRIED)
-    fail_on(store, "copy", "d/2/23")
-    with pytest.raises(ServerFault):
-        await executor.perform(MoveTree("d/", "e/"))
-    assert [key for key in store.names() if key.startswith("e/")] == ["e/"]
-
-
-async def test_what_another_host_adds_stays(store: MemoryStore, executor: Executor) -> None:
-    plant(store)
-
-    async def add(name: str, key: str) -> None:
-        if name == "delete_many":
-            store.set("d/theirs", b"new")
-
-    store.hook = add
-    await executor.perform(MoveTree("d/", "e/"))
-    assert [key for key in store.names() if key.startswith("d/")] == ["d/theirs"]
-
-
-async def test_what_another_host_changes_after_its_copy_stays(store: MemoryStore, executor: Executor) -> None:
-    plant(store)
-
-    async def change(name: str, key: str) -> None:
-        if name == "copy" and key == "d/2/23":
-            store.set("d/0/0", b"theirs")
-
-    store.page_keys = 1
-    store.hook = change
-    await executor.perform(MoveTree("d/", "e/"))
-    assert [key for key in store.names() if key.startswith("d/")] == ["d/0/0"]
-    assert (store.body("d/0/0"), store.body("e/0/0")) == (b"theirs", b"0")
-
-
-async def test_what_could_not_be_deleted_is_an_error(store: MemoryStore) -> None:
-    class Stubborn(MemoryStore):
-        async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
-            return [DeleteFailure(key, "AccessDenied", "no right") for key in keys]
-
-    stubborn = Stubborn()
-    stubborn.set("d/a", b"x")
-    with pytest.raises(SpacesError, match="d/a"):
-        await Executor(stubborn).perform(MoveTree("d/", "e/"))
-    assert stubborn.names() == ["d/a", "e/a"]
+        bench.store.hook = fail
+        with pytest.raises(ServerFault):
+            await bench.host.chmod("old", 0o600)
+        with pytest.raises(ServerFault):
+            await bench.host.fs.names.mkdir(1, b"d", 0o755, 1000, 1000)
+        bench.store.hook = MemoryStore().hook
+        await trio.sleep(100)
+        assert (bench.store.names(), list(bench.parts.ledger.overlay)) == (["old"], [])

@@ -118,14 +118,21 @@ class Edge:
         with ExitStack() as stack:  # unwinds if the start fails
             stack.callback(shutil.rmtree, self._home, ignore_errors=True)
             self._write_files()
-            command = ("haproxy", "-db", "-f", f"{self._home}/haproxy.cfg")
-            daemon = stack.enter_context(Daemon(command, self._home / "haproxy.log"))
-            daemon.wait_until(lambda: is_listening(self._https_port), READY_SECONDS)
+            self._start()
+            stack.callback(self.cut)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def cut(self) -> None:
+        """Break every connection and refuse new ones, until `mend`; the counts are gone."""
+        self._daemon.kill()
+
+    def mend(self) -> None:
+        """Serve again, on the same ports."""
+        self._start()
 
     def counts(self) -> dict[str, int]:
         """Return the requests passed to the server since the start or `zero`, by class; failures made here not."""
@@ -136,6 +143,15 @@ class Edge:
     def zero(self) -> None:
         """Set all counts back to 0."""
         self._ask("clear counters all")
+
+    def _start(self) -> None:
+        command = ("haproxy", "-db", "-f", f"{self._home}/haproxy.cfg")
+        self._daemon = Daemon(command, self._home / "haproxy.log")
+        try:
+            self._daemon.wait_until(lambda: is_listening(self._https_port), READY_SECONDS)
+        except BaseException:
+            self._daemon.kill()
+            raise
 
     def _write_files(self) -> None:
         authority = trustme.CA()

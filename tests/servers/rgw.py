@@ -166,6 +166,15 @@ class RadosGateway:
         """Make a key invalid; the gateway knows at once."""
         self._run("radosgw-admin", "key", "rm", "--uid=test", "--key-type=s3", f"--access-key={access_key}")
 
+    def limit_bucket(self, name: str, size_bytes: int | None) -> None:
+        """Set the quota of a bucket, or lift it."""
+        scope = ("--quota-scope=bucket", f"--bucket={name}")
+        if size_bytes is None:
+            self._run("radosgw-admin", "quota", "disable", *scope)
+        else:
+            self._run("radosgw-admin", "quota", "set", *scope, f"--max-size={size_bytes}")
+            self._run("radosgw-admin", "quota", "enable", *scope)
+
     def _running_gateway(self) -> Daemon:
         if not self._gateway:
             raise ServerError("the gateway was not started")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 from types_boto3_s3 import S3Client
 
 from tests.servers.edge import CLASSES, Edge
@@ -75,3 +75,12 @@ def test_latency_lets_requests_through(make_edge: Callable[..., Edge], bucket_na
     edge = make_edge(latency_ms=20)
     client(edge.http_url).head_bucket(Bucket=bucket_name)
     assert edge.counts()["head"] == 1
+
+
+def test_a_cut_edge_refuses_until_it_is_mended(make_edge: Callable[..., Edge], bucket_name: str) -> None:
+    edge = make_edge()
+    edge.cut()
+    with pytest.raises(EndpointConnectionError):
+        client(edge.http_url).head_bucket(Bucket=bucket_name)
+    edge.mend()
+    client(edge.http_url).head_bucket(Bucket=bucket_name)

@@ -9,12 +9,21 @@ import trio
 from trio.testing import MockClock
 
 from spacesfs.attributes import AttributeDefaults
+from spacesfs.client.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    NotConnected,
+    ServerFault,
+    SpacesError,
+    Unreachable,
+    Untrusted,
+)
 from spacesfs.client.models import ObjectProperties, ObjectVersion
 from spacesfs.errors import NameTooLong, NotDirectory, NotFound, StaleFile
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.resolver import Resolver, walk
-from spacesfs.tree.view import View
-from tests.memory_store import Gate, MemoryStore
+from spacesfs.tree.resolver import Resolver, Told, ToldNames, walk
+from spacesfs.tree.view import Found, View
+from tests.memory_store import Gate, Hook, MemoryStore
 
 TTL_SECONDS = 60.0
 DEFAULTS = AttributeDefaults(1000, 1000, 0o644, 0o755)
@@ -27,7 +36,8 @@ class InHand:
     def __init__(self) -> None:
         self.ahead: set[int] = set()
         self.opened: set[int] = set()
-        self.doomed: set[str] = set()
+        self.keys: dict[str, Told] = {}
+        self.names = ToldNames(frozenset(), frozenset(), frozenset())
 
     def is_ahead(self, inode: Inode) -> bool:
         return inode.number in self.ahead
@@ -35,11 +45,14 @@ class InHand:
     def is_open(self, inode: Inode) -> bool:
         return inode.number in self.opened
 
-    def is_doomed(self, key: str) -> bool:
-        return key in self.doomed
-
     def version_of(self, inode: Inode) -> ObjectVersion | None:
         return inode.version
+
+    def told(self, prefix: str, name: str) -> Told | None:
+        return self.keys.get(prefix + name)
+
+    def told_names(self, _: str) -> ToldNames:
+        return self.names
 
 
 class Bench:
@@ -137,6 +150,64 @@ async def test_what_is_in_hand_goes_before_the_space(forgetful: Bench) -> None:
     assert local.is_linked
 
 
+def away(kind: type[SpacesError]) -> Hook:
+    async def fail(call: str, key: str) -> None:
+        await trio.lowlevel.checkpoint()
+        raise kind(f"{call} {key} failed", key=key)
+
+    return fail
+
+
+@pytest.mark.parametrize("failure", [NotConnected, Unreachable, DeadlineExceeded])
+async def test_what_is_known_answers_while_the_space_is_away(
+    forgetful: Bench, autojump_clock: MockClock, failure: type[SpacesError]
+) -> None:
+    forgetful.store.set("f", b"x")
+    forgetful.store.set("d/g", b"x")
+    file, directory = await forgetful.get("f"), await forgetful.get("d")
+    await trio.sleep(1)
+    forgetful.store.hook = away(failure)
+    assert await forgetful.get("f") is file
+    assert await forgetful.get("d") is directory
+    for inode in (file, directory):
+        await forgetful.resolver.revalidate(inode)
+    with pytest.raises(failure):
+        await forgetful.get("unknown")
+    forgetful.store.hook = MemoryStore().hook
+    newer = forgetful.store.set("f", b"newer")
+    forgetful.local.opened.add(file.number)
+    with pytest.raises(StaleFile):
+        await forgetful.resolver.revalidate(file)
+    assert (await forgetful.get("f")).version == newer
+
+
+@pytest.mark.parametrize("failure", [Untrusted, ServerFault, AccessDenied])
+async def test_other_failures_are_no_absence(
+    forgetful: Bench, autojump_clock: MockClock, failure: type[SpacesError]
+) -> None:
+    forgetful.store.set("f", b"x")
+    file = await forgetful.get("f")
+    await trio.sleep(1)
+    forgetful.store.hook = away(failure)
+    with pytest.raises(failure):
+        await forgetful.get("f")
+    with pytest.raises(failure):
+        await forgetful.resolver.revalidate(file)
+
+
+async def test_what_was_only_listed_may_be_of_any_kind(forgetful: Bench, autojump_clock: MockClock) -> None:
+    forgetful.store.set("f", b"target", SYMLINK)
+    listed = (await forgetful.listed())["f"]
+    assert listed is not None
+    listed.lookups += 1
+    await trio.sleep(1)
+    forgetful.store.hook = away(NotConnected)
+    with pytest.raises(NotConnected):
+        await forgetful.get("f")
+    with pytest.raises(NotConnected):
+        await forgetful.resolver.revalidate(listed)
+
+
 async def test_what_was_made_while_the_space_was_asked(bench: Bench) -> None:
     bench.store.late_hook = gate = Gate("head", "f")
     found: list[Inode] = []
@@ -154,11 +225,56 @@ async def test_what_was_made_while_the_space_was_asked(bench: Bench) -> None:
     assert local.is_linked
 
 
-async def test_a_doomed_key_is_not_shown(bench: Bench) -> None:
+def tell(bench: Bench, *, shown: dict[str, Told] | None = None, hidden: dict[str, Told] | None = None) -> None:
+    """Let names of the root be acknowledged as there, or as files that are gone."""
+    bench.local.keys = {**(shown or {}), **(hidden or {})}
+    bench.local.names = ToldNames(frozenset(shown or ()), frozenset(hidden or ()), frozenset())
+
+
+async def test_what_is_removed_is_not_shown(bench: Bench) -> None:
     bench.store.set("f", b"x")
-    bench.local.doomed.add("f")
+    tell(bench, hidden={"f": Told(None, asks_space=True)})
     assert await bench.resolver.find(bench.table.root, "f") is None
     assert await bench.listed() == {}
+
+
+async def test_where_a_file_was_removed_there_may_be_a_directory(bench: Bench) -> None:
+    bench.store.set("f", b"x")
+    bench.store.set("f/x", b"x")
+    tell(bench, hidden={"f": Told(None, asks_space=True)})
+    assert (await bench.get("f")).attributes.is_directory
+    listed = await bench.listed()
+    assert [inode.attributes.is_directory for inode in listed.values() if inode] == [True]
+
+
+async def test_a_directory_that_is_gone_is_not_asked_for(bench: Bench) -> None:
+    bench.store.set("d/x", b"x")
+    bench.local.keys = {"d": Told(None)}
+    bench.local.names = ToldNames(frozenset(), frozenset(), frozenset({"d"}))
+    assert await bench.resolver.find(bench.table.root, "d") is None
+    assert bench.store.calls == []
+    assert await bench.listed() == {}
+
+
+async def test_what_is_acknowledged_is_shown_without_asking(bench: Bench) -> None:
+    found = Found(DEFAULTS.for_file(7), None)
+    tell(bench, shown={"f": Told(found)})
+    inode = await bench.get("f")
+    assert inode.attributes == found.attributes
+    assert bench.store.calls == []
+    assert await bench.get("f") is not None
+    assert list(await bench.listed()) == ["f"]
+
+
+async def test_a_renamed_object_is_described_where_it_still_is(bench: Bench) -> None:
+    version = bench.store.set("old", b"x", SYMLINK)
+    tell(bench, shown={"new": Told(Found(DEFAULTS.for_file(7), version, is_described=False))})
+    inode = await bench.get("new")
+    assert inode.attributes.is_symlink
+    assert inode.version == version
+    bench.store.remove("old")
+    tell(bench, shown={"newer": Told(Found(DEFAULTS.for_file(7), ObjectVersion("old", "0" * 32, 1), False))})
+    assert await bench.resolver.find(bench.table.root, "newer") is None
 
 
 async def test_a_listing_shows_all_kinds_in_order(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from spacesfs.attributes import AttributeDefaults
 from spacesfs.client.models import ObjectProperties
+from spacesfs.tree.directory import Listing
 from spacesfs.tree.view import Found, View
 from tests.memory_store import Gate, MemoryStore
 
@@ -127,17 +128,29 @@ async def test_a_new_file_ends_its_absence(store: MemoryStore, view: View) -> No
     assert await kind_of(view, "", "f") == "file"
 
 
-async def test_a_listing_from_before_our_change_is_not_kept(store: MemoryStore, view: View) -> None:
-    store.set("d/a", b"")
+async def test_a_listing_from_before_our_changes_is_brought_up_to_date(store: MemoryStore, view: View) -> None:
+    for key in ("d/a", "d/gone"):
+        store.set(key, b"")
     store.late_hook = gate = Gate("list_page")
+    found: list[Listing] = []
+
+    async def list_() -> None:
+        found.append(await view.listing("d/"))
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(view.listing, "d/")
+        nursery.start_soon(list_)
         await gate.arrived.wait()
         await wait_all_tasks_blocked()
         store.set("d/new", b"")
         view.note_stored(store.info("d/new"))
+        store.set("d/sub/x", b"")
+        view.note_stored(store.info("d/sub/x"))
+        store.remove("d/gone")
+        view.note_removed("d/gone")
         gate.opened.set()
-    assert sorted((await view.listing("d/")).objects) == ["a", "new"]
+    for listing in (*found, await view.listing("d/")):
+        assert (sorted(listing.objects), listing.directories) == (["a", "new"], {"sub"})
+    assert store.count()["list_page"] == 1
 
 
 async def test_absence_from_before_our_change_is_not_remembered(store: MemoryStore, view: View) -> None:
@@ -225,36 +238,44 @@ async def test_what_is_gone_is_forgotten(store: MemoryStore, view: View) -> None
     assert await view.find("", "f") is None
 
 
-async def test_a_moved_tree(store: MemoryStore, view: View) -> None:
-    for key in ("old/a", "old/sub/b", "old/"):
-        store.set(key, b"", MARKED if key.endswith("/") else ObjectProperties())
-    for prefix in ("", "old/", "old/sub/"):
-        await view.listing(prefix)
-    await view.directory("old/")
-    assert await view.find("", "new") is None
-    for key in store.names():
-        store.set(key.replace("old/", "new/"), store.body(key), store.info(key).properties)
-        store.remove(key)
-    view.note_tree_moved("old/", "new/")
-    assert await view.find("", "old") is None
-    assert await kind_of(view, "", "new") == "directory"
-    assert await kind_of(view, "new/", "sub") == "directory"
-    assert sorted((await view.listing("new/sub/")).objects) == ["b"]
-    assert (await view.listing("old/")).is_vanished
-    moved = await view.marker("new/")
-    assert moved is not None
-    assert moved.properties.metadata == MARKED.metadata
-
-
-async def test_emptiness_asks_the_space(store: MemoryStore, view: View) -> None:
+async def test_emptiness_is_told_by_a_listing_or_by_the_space(
+    store: MemoryStore, view: View, autojump_clock: MockClock
+) -> None:
     store.set("d/", b"")
     await view.listing("d/")
+    store.calls.clear()
     assert await view.is_empty("d/", lambda _: False)
+    assert store.calls == []
     store.set("d/theirs", b"")
+    await trio.sleep(TTL_SECONDS + 1)
     assert not await view.is_empty("d/", lambda _: False)
     assert await view.is_empty("d/", lambda key: key == "d/theirs")
     store.set("d/sub/", b"")
-    assert not await view.is_empty("d/", lambda key: key == "d/theirs")
+    for _ in range(2):
+        assert not await view.is_empty("d/", lambda key: key == "d/theirs")
+        assert await view.is_empty("d/", lambda key: key in {"d/theirs", "d/sub/"})
+        await view.listing("d/")
+
+
+async def test_what_is_not_shown_makes_a_directory_not_empty(store: MemoryStore, view: View) -> None:
+    for key in ("d/", "d//hidden"):
+        store.set(key, b"")
+    await view.listing("d/")
+    assert not await view.is_empty("d/", lambda key: key == "d/")
+
+
+async def test_a_directory_is_kept_by_what_is_left(store: MemoryStore, view: View) -> None:
+    for key in ("d/x", "d/sub/y"):
+        store.set(key, b"")
+    assert await view.keeps_itself("d/", lambda key: key == "d/x")
+    store.remove("d/x")
+    view.note_removed("d/x")
+    assert await view.keeps_itself("d/", lambda _: False)
+    assert store.count()["list_page"] == 1, "what was listed once is a sample"
+    assert not await view.keeps_itself("d/", lambda key: key == "d/sub/y")
+    store.remove("d/sub/y")
+    view.note_removed("d/sub/y")
+    assert not await view.keeps_itself("d/", lambda _: False)
 
 
 async def test_an_entry_that_was_only_listed_is_not_described(store: MemoryStore, view: View) -> None:

@@ -18,6 +18,9 @@ import trio
 
 BURST_BYTES = 1 << 20  # what is read or written in one go before other tasks get their turn: about a millisecond of TLS
 
+STALL_SECONDS = 1.0  # when nothing goes out for so long, see whether the server has something to say
+
+_EARLY_BYTES = 16 * 1024  # one TLS record, and more than a refusal is long
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _NOT_READABLE = (BlockingIOError, ssl.SSLWantReadError)
 _NOT_WRITABLE = (BlockingIOError, ssl.SSLWantWriteError)
@@ -53,18 +56,24 @@ class Timeouts:
         return cls(**{name: seconds for name, seconds in given.items() if seconds is not None})
 
 
+class Interrupted(Exception):
+    """The server says something before it has read all of a request; it may never read the rest."""
+
+
 class Connection:
     """Owns one socket. One task uses it at a time; `close` may come from anywhere and wakes who waits."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._failure: OSError | None = None
+        self._early = b""  # came while we were sending
         self.idle_since: float | None = None  # trio's clock; kept by the pool
 
     async def send(self, data: memoryview, seconds: float) -> None:
         """Send all of ``data``, never copied.
 
         Raises:
+            Interrupted: It stalled, and the server has answered meanwhile.
             httpx.WriteTimeout: Not a byte went out for that many ``seconds``.
             httpx.WriteError: The connection broke.
         """
@@ -73,7 +82,7 @@ class Connection:
             try:
                 data = data[self._sock.send(data) :]
             except _NOT_WRITABLE:
-                await self._wait(trio.lowlevel.wait_writable, seconds, httpx.WriteTimeout, httpx.WriteError)
+                await self._wait_to_send(seconds)
                 has_waited = True
             except ssl.SSLWantReadError:  # TLS has something to agree on first
                 await self._wait(trio.lowlevel.wait_readable, seconds, httpx.WriteTimeout, httpx.WriteError)
@@ -92,6 +101,11 @@ class Connection:
             httpx.ReadTimeout: Not a byte came for that many ``seconds``.
             httpx.ReadError: The connection broke, or TLS ended without saying so.
         """
+        if self._early:
+            taken = min(len(view), len(self._early))
+            view[:taken], self._early = self._early[:taken], self._early[taken:]
+            await trio.lowlevel.checkpoint()
+            return taken
         has_waited = False
         while True:
             try:
@@ -110,7 +124,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Tell whether the connection is open and nothing has come unasked: it can carry another request."""
-        if self._failure is not None:
+        if self._failure is not None or self._early:
             return False
         try:
             self._sock.recv(1)  # TLS takes its session tickets from the socket this way, which are no data
@@ -174,6 +188,30 @@ class Connection:
             if not isinstance(problem, (*_NOT_READABLE, ssl.SSLWantWriteError)):
                 self._failure = problem
         return taken
+
+    async def _wait_to_send(self, seconds: float) -> None:
+        """Wait until bytes can go out; a server that has refused a request may read no more, and not hang up."""
+        waited = 0.0
+        while True:
+            pause = min(STALL_SECONDS, seconds - waited)
+            try:
+                return await self._wait(trio.lowlevel.wait_writable, pause, httpx.WriteTimeout, httpx.WriteError)
+            except httpx.WriteTimeout:
+                if self._has_early_bytes():
+                    raise Interrupted from None
+                waited += pause
+                if waited >= seconds:
+                    raise
+
+    def _has_early_bytes(self) -> bool:
+        """Look whether the server has said something; what TLS has to say to TLS is no such thing."""
+        try:
+            self._early = self._sock.recv(_EARLY_BYTES)
+        except (*_NOT_READABLE, ssl.SSLWantWriteError):
+            return False
+        except OSError as problem:
+            raise httpx.WriteError(str(problem)) from problem
+        return bool(self._early)
 
     async def _wait(
         self,

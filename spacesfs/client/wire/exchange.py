@@ -13,7 +13,7 @@ from http import HTTPStatus
 import h11
 import httpx
 
-from spacesfs.client.wire.connection import Connection, Timeouts
+from spacesfs.client.wire.connection import Connection, Interrupted, Timeouts
 
 MAX_HEAD_BYTES = 64 * 1024  # S3 sends about 1 KiB, and 2 KiB more of metadata; h11 refuses a longer one
 MAX_INTERIM_REPLIES = 16  # 100 Continue and its kind; a server that sends more of them is not serious
@@ -40,8 +40,8 @@ class Exchange:
     async def send(self, request: httpx.Request) -> None:
         """Send the head and the body, piece by piece as it comes.
 
-        A server may refuse a request before it has read all of it, and hang up; what it said can still be read. So a
-        connection that breaks while sending is no error yet.
+        A server may refuse a request before it has read all of it, and hang up, or read no more; what it said can still
+        be read. So a connection that breaks or stalls while sending is no error yet.
 
         Raises:
             httpx.WriteTimeout: Not a byte went out for too long.
@@ -56,7 +56,7 @@ class Exchange:
             await self._send_body(request.stream)
         except h11.LocalProtocolError as problem:
             raise httpx.LocalProtocolError(str(problem)) from problem
-        except httpx.WriteError:
+        except (httpx.WriteError, Interrupted):
             return
 
     async def receive_head(self) -> h11.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import httpx
 import trio
@@ -53,6 +54,21 @@ class Pool:
         self._active: dict[Connection, _Host] = {}
         self._connected = 0
         self._resumed = 0
+        self._has_idle = trio.Event()
+
+    async def tend(self) -> NoReturn:
+        """Close connections when they have been idle for too long; one task does this as long as the pool is in use.
+
+        It sleeps until the oldest is due, and while there is none until one comes back: a pool at rest wakes nobody.
+        """
+        while True:
+            due = [self._expires(host.idle[0]) for host in self._hosts.values() if host.idle]
+            if due:
+                await trio.sleep_until(min(due))
+                self._drop_expired()
+            else:
+                self._has_idle = trio.Event()
+                await self._has_idle.wait()
 
     async def acquire(self, origin: Origin, timeouts: Timeouts) -> Connection:
         """Return a connection that was idle and is still good, or a new one; `release` must follow.
@@ -84,6 +100,7 @@ class Pool:
                 host.session = connection.session
             connection.idle_since = trio.current_time()
             host.idle.append(connection)
+            self._has_idle.set()
         else:
             connection.close()
         self._drop_expired()
@@ -123,10 +140,14 @@ class Pool:
 
     def _drop_expired(self) -> None:
         """Close what has been idle for too long; the servers' patience is limited, too."""
-        limit = trio.current_time() - self._idle_seconds
+        now = trio.current_time()
         for host in self._hosts.values():
-            while host.idle and (host.idle[0].idle_since or 0.0) <= limit:
+            while host.idle and self._expires(host.idle[0]) <= now:
                 host.idle.pop(0).close()
+
+    def _expires(self, connection: Connection) -> float:
+        assert connection.idle_since is not None
+        return connection.idle_since + self._idle_seconds
 
     def _host(self, origin: Origin) -> _Host:
         """Return what is known of a server; unused ones make room for new ones."""

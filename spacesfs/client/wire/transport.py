@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import httpx
 
@@ -70,6 +71,13 @@ class WireTransport(httpx.AsyncBaseTransport):
             raise
         extensions = {"http_version": b"HTTP/" + head.http_version, "reason_phrase": head.reason}
         return httpx.Response(head.status_code, headers=headers, stream=body, extensions=extensions)
+
+    async def tend(self) -> NoReturn:
+        """Close connections that nobody has used for a while; a task of the owner's does this, or nobody.
+
+        Without it they are closed with the next request only.
+        """
+        await self._pool.tend()
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from spacesfs.access import find_key, first_key, locate
 from spacesfs.client.credentials import Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
-from spacesfs.fuse.access import find_key, first_key, locate
 from spacesfs.logs import scrub
 from tests.client.scripted import Answer, scripted_server
 
@@ -25,7 +25,7 @@ def config(folder: Path, **values: Any) -> MountConfig:
 
 
 async def test_a_bucket_that_is_found(tmp_path: Path) -> None:
-    async with scripted_server(Answer(403)) as here, scripted_server(Answer(404)) as elsewhere:
+    async with scripted_server(Answer(403), Answer(200)) as here, scripted_server(Answer(404)) as elsewhere:
         endpoints = {"fra1": resolve_endpoint("fra1", here.url), "nyc3": resolve_endpoint("nyc3", elsewhere.url)}
         located = await locate(config(tmp_path), KEY, endpoints)
     assert located.is_located
@@ -41,6 +41,13 @@ async def test_a_bucket_that_is_nowhere(tmp_path: Path) -> None:
     assert str(failure.value) == (
         "no region of Spaces has a bucket my-bucket; check the name, or say where it is with --region or --endpoint"
     )
+
+
+async def test_a_name_that_no_bucket_has(tmp_path: Path) -> None:
+    named = config(tmp_path).model_copy(update={"bucket": "a..b"})
+    with pytest.raises(MountError) as failure:
+        await locate(named, KEY, {"fra1": resolve_endpoint("fra1", "http://127.0.0.1:9")})
+    assert str(failure.value) == "'a..b' is not a bucket name: 3 to 63 lower-case letters, digits and dashes"
 
 
 @pytest.mark.parametrize("place", [{"region": "fra1"}, {"endpoint": "https://s3.example.com"}], ids=str)

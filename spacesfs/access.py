@@ -1,4 +1,4 @@
-"""What a mount needs before it can begin: the access key, and where the bucket is."""
+"""What is needed before a Space can be used: the access key, and where the bucket is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -16,23 +17,26 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.regions import RegionFinder, RegionMemory, RegionUnknown
 from spacesfs.client.transport import ClientOptions
 from spacesfs.client.wire.stock import proxy_for
-from spacesfs.config import MountConfig
+from spacesfs.config import Options, SpaceConfig
 from spacesfs.errors import MountError
 from spacesfs.logs import hide_secret
 
 log = logging.getLogger(__name__)
 
+Config = TypeVar("Config", bound=SpaceConfig)
+
 _ASK_SECONDS = 5.0  # for a region at the other end of the world to answer, TLS included
 _MEMORY = "regions.json"
 
 
-async def find_key(config: MountConfig) -> Credentials:
+async def find_key(config: Options) -> Credentials:
     """Look for the access key, now as later, and keep it out of the logs.
 
     Raises:
         CredentialsError: There is none that can be used.
     """
-    search = KeySearch(os.environ, Path.home(), config.profile, config.credential_command, config.bucket)
+    bucket = config.bucket if isinstance(config, SpaceConfig) else None
+    search = KeySearch(os.environ, Path.home(), config.profile, config.credential_command, bucket)
     # In a thread: a command takes its time, and so may a home directory on another host.
     found = await trio.to_thread.run_sync(search.find, abandon_on_cancel=True)
     hide_secret(found.secret_access_key)
@@ -41,8 +45,8 @@ async def find_key(config: MountConfig) -> Credentials:
     return found
 
 
-async def first_key(config: MountConfig) -> Credentials:
-    """Return the access key that the mount begins with.
+async def first_key(config: Options) -> Credentials:
+    """Return the access key to begin with.
 
     Raises:
         MountError: There is none that can be used.
@@ -53,11 +57,11 @@ async def first_key(config: MountConfig) -> Credentials:
         raise MountError(str(error)) from error
 
 
-async def locate(config: MountConfig, key: Credentials, endpoints: Mapping[str, Endpoint] | None = None) -> MountConfig:
+async def locate(config: Config, key: Credentials, endpoints: Mapping[str, Endpoint] | None = None) -> Config:
     """Return the configuration with the place of the bucket, which is searched unless the user has given it.
 
     Args:
-        config: What to mount.
+        config: What to use.
         key: Its access key; needs no right but to use the bucket.
         endpoints: Whom to ask, by region; all regions of Spaces if not given.
 
@@ -70,8 +74,9 @@ async def locate(config: MountConfig, key: Credentials, endpoints: Mapping[str, 
     options = ClientOptions(
         timeout_seconds=seconds,
         deadline_seconds=seconds,
+        patience_seconds=seconds,
         max_connections=1,
-        max_attempts=1,
+        max_attempts=2,  # the first may find out that this machine's clock is wrong
         ca_bundle=config.ca_bundle,
         proxy=proxy_for(next(iter(regions.values())).url, os.environ),
     )

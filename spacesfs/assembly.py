@@ -1,0 +1,191 @@
+"""The parts of a mount, joined; all but the kernel."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.client.client import Bucket
+from spacesfs.content.content import Contents
+from spacesfs.content.file import FileFactory
+from spacesfs.content.reader import Spawn
+from spacesfs.content.reading import DiskOptions, ReadSide, open_reading
+from spacesfs.content.staging import StagingArea
+from spacesfs.content.upload import Uploader
+from spacesfs.errors import FsError
+from spacesfs.filesystem import FileSystem
+from spacesfs.localview import LocalView, Surroundings
+from spacesfs.namespace import Namespace
+from spacesfs.openfiles import OpenFiles
+from spacesfs.pending.carried import Carried
+from spacesfs.pending.changes import DropContent, SaveFact
+from spacesfs.pending.conditions import ConditionalPuts
+from spacesfs.pending.executor import Executor
+from spacesfs.pending.journal import Journal
+from spacesfs.pending.ledger import Ledger
+from spacesfs.pending.overlay import Overlay
+from spacesfs.pending.scheduler import Scheduler
+from spacesfs.pending.streaming import Streams
+from spacesfs.pending.uploads import UploadRows, Uploads
+from spacesfs.properties import PropertyKeeper
+from spacesfs.tree.inodes import InodeTable
+from spacesfs.tree.resolver import Resolver
+from spacesfs.tree.view import View
+
+log = logging.getLogger(__name__)
+
+_SAVE_LEFT_SECONDS = 5.0
+_IDLE_SHARE = 6  # of the memory, for small files that wait
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What the parts need to know. Sizes in bytes, times in seconds; ``prefix`` is empty or ends in ``/``.
+
+    ``is_direct``: every acknowledged change is in the Space. ``sends_on_fsync``: after fsync it is. ``pages_on_disk``:
+    where what was read is kept; None for nowhere.
+    """
+
+    prefix: str
+    defaults: AttributeDefaults
+    memory_bytes: int
+    staging_bytes: int
+    ttl_seconds: float
+    timeout_seconds: float
+    grace_seconds: float
+    is_direct: bool
+    sends_on_fsync: bool
+    pages_on_disk: DiskOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a running mount that others speak to."""
+
+    filesystem: FileSystem
+    table: InodeTable
+    ledger: Ledger
+    reading: ReadSide
+    staging: StagingArea
+    surroundings: Surroundings
+
+
+async def assemble(
+    bucket: Bucket, journal: Journal, staged: Path, options: MountOptions, nursery: trio.Nursery
+) -> Parts:
+    """Join the parts over what an earlier process left, and let changes go out in ``nursery`` until it is cancelled.
+
+    A sixth of the memory is for small files that wait, the rest for pages kept and bytes on their way.
+    """
+    mounted_ns = time.time_ns()
+    spawn = _spawner(nursery)
+    idle_bytes = options.memory_bytes // _IDLE_SHARE
+    reading = await open_reading(bucket, options.memory_bytes - idle_bytes, options.pages_on_disk, spawn)
+    view = View(bucket, options.defaults, options.ttl_seconds, mounted_ns, reading.glimpse)
+    overlay = _recovered_overlay(journal)
+    staging = StagingArea(staged, options.staging_bytes, journal.next_content_number, options.timeout_seconds, spawn)
+
+    def forgotten(number: int, delete: Callable[[], None] | None) -> None:
+        if delete is None:
+            journal.post(DropContent(number))
+            return
+        spawn(partial(_forget, journal, number, delete))
+        spawn(partial(uploads.abandon, number))
+
+    contents = Contents(
+        bucket, staging, lambda number: bool(overlay.users(number)), journal.inline, forgotten, idle_bytes
+    )
+    _recover_contents(journal, overlay, contents)
+    scheduler = Scheduler(overlay, options.grace_seconds)
+    puts = ConditionalPuts(
+        bucket, dict(journal.recovered.facts), lambda name, value: journal.post(SaveFact(name, value))
+    )
+    uploader = Uploader(bucket, reading.budget, UploadRows(journal))
+    uploads = Uploads(uploader, bucket, puts, journal.recovered.uploads, journal, staging.is_tight)
+    ledger = Ledger(
+        overlay,
+        journal,
+        contents,
+        scheduler,
+        uploads.at,
+        grace_seconds=options.grace_seconds,
+        is_direct=options.is_direct,
+    )
+    marker = await view.marker(options.prefix) if options.prefix else None
+    root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
+    table = InodeTable(options.prefix, root)
+    carried = Carried(bucket, view.known)
+    factory = FileFactory(contents, reading.reader, reading.read_ahead)
+    streams = Streams(uploads, carried, spawn)
+    files = OpenFiles(factory, table, ledger, streams, sends_on_fsync=options.sends_on_fsync)
+    resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
+    surroundings = Surroundings(table, view, overlay, files)
+    executor = Executor(bucket, ledger, carried, puts, uploads, reading.budget, surroundings)
+    properties = PropertyKeeper(view, ledger, files, carried)
+    names = Namespace(bucket, table, view, resolver, files, ledger)
+    filesystem = FileSystem(table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse)
+    for intent in overlay:
+        scheduler.changed(intent.key, 0.0)
+    nursery.start_soon(scheduler.run, executor)
+    nursery.start_soon(journal.gather)
+    nursery.start_soon(_save_left, files)
+    nursery.start_soon(uploads.clean_up, lambda number: bool(overlay.users(number)))
+    return Parts(filesystem, table, ledger, reading, staging, surroundings)
+
+
+def _recovered_overlay(journal: Journal) -> Overlay:
+    overlay = Overlay()
+    for intent in journal.recovered.intents.values():
+        overlay.put(intent)
+    return overlay
+
+
+def _recover_contents(journal: Journal, overlay: Overlay, contents: Contents) -> None:
+    """Know again what an earlier process left, and free what no intent needs, unless some are damaged."""
+    wanted: set[int] = set()
+    for number, record in journal.recovered.contents.items():
+        keys = overlay.users(number)
+        if not keys:
+            if not journal.recovered.has_damage:
+                journal.post(DropContent(number))
+            continue
+        wanted.add(number)
+        wants = [overlay.present(key) for key in keys]
+        source = next((want.source for want in wants if want is not None), None)
+        contents.recover(record, source)
+    if not journal.recovered.has_damage:
+        contents.area.sweep(wanted)
+
+
+async def _forget(journal: Journal, number: int, delete: Callable[[], None]) -> None:
+    """Delete a content, but not before no row can name it: after a crash its bytes would be missed."""
+    while True:
+        try:
+            await journal.commit(DropContent(number))
+        except FsError as error:
+            log.info("content %d stays until the journal can be written: %s", number, error)
+            await trio.sleep(_SAVE_LEFT_SECONDS)
+        else:
+            delete()
+            return
+
+
+async def _save_left(files: OpenFiles) -> None:
+    """Try again, as long as the mount lives, what could not be made safe when its last handle went."""
+    while True:
+        await trio.sleep(_SAVE_LEFT_SECONDS)
+        await files.save_left()
+
+
+def _spawner(nursery: trio.Nursery) -> Spawn:
+    def spawn(run: Callable[[], Awaitable[None]]) -> None:
+        nursery.start_soon(run)
+
+    return spawn

@@ -1,0 +1,163 @@
+"""One mount while it lives: what the control socket shows, and what it does when asked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from spacesfs import __version__
+from spacesfs.assembly import Parts
+from spacesfs.config import MountConfig
+from spacesfs.errors import MountError
+from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
+from spacesfs.fuse.observing import reading_of
+from spacesfs.pending.intents import Intent, Present, kind_of
+from spacesfs.pending.scheduler import Left
+from spacesfs.pending.selection import selected
+from spacesfs.start import Connection
+
+_REST_SECONDS, _POLL_SECONDS = 60.0, 0.05
+
+
+@dataclass(slots=True)
+class Mount:
+    """The mount, as the control socket sees it. ``notices`` are of its start; ``journal`` is its folder.
+
+    ``kernel_notice`` says what the kernel would not do for it.
+    """
+
+    connection: Connection[MountConfig]
+    parts: Parts
+    journal: Path
+    notices: list[str]
+    read_only_reason: str | None
+    kernel_notice: str | None = None
+    is_draining: bool = False
+    since: float = field(default_factory=time.time)
+
+    @property
+    def config(self) -> MountConfig:
+        """The options of the mount, and where its bucket is."""
+        return self.connection.config
+
+    def status(self) -> MountStatus:
+        """Return how the mount is now."""
+        config, network, pending = self.config, self.connection.client.statistics(), self.pending()
+        reading = self.parts.reading
+        return MountStatus(
+            bucket=config.bucket,
+            prefix=config.prefix,
+            mountpoint=str(config.mountpoint),
+            endpoint=config.address.url,
+            pid=os.getpid(),
+            version=__version__,
+            state="draining" if self.is_draining else "serving",
+            since=self.since,
+            durability=config.durability,
+            read_only=self.read_only_reason is not None,
+            read_only_reason=self.read_only_reason,
+            pending=pending,
+            pending_bytes=sum(change.size_bytes for change in pending),
+            memory=Usage(reading.pages.used_bytes + reading.budget.used_bytes, config.memory),
+            staging=Usage(self.parts.staging.used_bytes, self.parts.staging.limit_bytes),
+            requests={
+                name: RequestCounts(
+                    totals.sent, totals.failed, totals.throttled, totals.bytes_sent, totals.bytes_received
+                )
+                for name, totals in self.connection.requests.totals.items()
+            },
+            notices=[
+                *self.notices,
+                *self.parts.surroundings.notices,
+                *reading.notices,
+                *filter(None, [self.kernel_notice]),
+            ],
+            journal=str(self.journal),
+            offline_since=network.offline_since,
+            throttling={
+                name: Throttling(lane.window, lane.full_window, lane.rate, lane.full_rate, lane.waiting)
+                for name, lane in network.lanes.items()
+                if lane.is_slowed
+            },
+            reading=reading_of(reading),
+        )
+
+    def pending(self) -> list[PendingChange]:
+        """Return what is not in the Space: what is acknowledged, and what open files hold beyond that."""
+        now, ledger = time.time(), self.parts.ledger
+        scheduler = ledger.scheduler
+        pending = []
+        for intent in ledger.overlay:
+            attempts, error = scheduler.attempts(intent.key)
+            size = intent.want.size if isinstance(intent.want, Present) else 0
+            change = PendingChange(
+                self._path(intent), kind_of(intent), size, now - intent.since, attempts, error or None
+            )
+            pending.append(change)
+        for opened in self.parts.filesystem.files.unsaved():
+            if opened.inode.key not in ledger.overlay:
+                path = opened.inode.key.removeprefix(self.config.prefix)
+                age = now - (opened.dirty_since or now)
+                pending.append(PendingChange(path, "open", opened.file.size, age))
+        return pending
+
+    def left(self) -> Left:
+        """Return how much is not in the Space."""
+        unsaved = self.parts.filesystem.files.unsaved()
+        wants = [intent.want for intent in self.parts.ledger.overlay]
+        size = sum(want.size for want in wants if isinstance(want, Present))
+        return Left(len(wants) + len(unsaved), size + sum(opened.file.size for opened in unsaved))
+
+    async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
+        """Bring all changes to the Space, or those at and below ``path``."""
+        total = 0
+        async for left in self.parts.filesystem.sync(path or ""):
+            total = max(total, left.bytes)
+            yield SyncProgress(left.changes, left.bytes, total)
+
+    def retry(self, paths: list[str]) -> int:
+        """Try again at once what waits at and below paths, relative to the root; return how many changes that is."""
+        found = selected(self.parts.ledger.overlay, self._keys(paths))
+        for intent in found:
+            self.parts.ledger.scheduler.hurry(intent.key)
+        return len(found)
+
+    async def drop(self, paths: list[str]) -> int:
+        """Forget what waits at and below paths, relative to the root; return how many changes that was.
+
+        Raises:
+            MountError: A file among them is open for writing, or is just being sent.
+            NoSpace, FsError: The journal can't be written.
+        """
+        found = await self._resting(paths)
+        await self.parts.ledger.drop(intent.key for intent in found)
+        for intent in found:
+            self.parts.surroundings.dropped(intent)
+        return len(found)
+
+    async def _resting(self, paths: list[str]) -> list[Intent]:
+        """Return the intents at and below paths once none is under way: it could still arrive."""
+        ledger = self.parts.ledger
+        deadline = trio.current_time() + _REST_SECONDS
+        while True:
+            found = selected(ledger.overlay, self._keys(paths))
+            for intent in found:
+                if self.parts.surroundings.is_held(intent):
+                    raise MountError(f"{self._path(intent)} is open in the mount; close it first")
+            busy = next((intent for intent in found if ledger.scheduler.is_busy(intent.key)), None)
+            if busy is None:
+                return found
+            if trio.current_time() > deadline:
+                raise MountError(f"{self._path(busy)} is being sent just now; try again later")
+            await trio.sleep(_POLL_SECONDS)
+
+    def _path(self, intent: Intent) -> str:
+        return intent.key.removeprefix(self.config.prefix)
+
+    def _keys(self, paths: list[str]) -> list[str]:
+        return [self.config.prefix + path.strip("/") for path in paths]
