@@ -226,9 +226,9 @@ def test_credentials_that_others_can_read(account: Account, attempted: Mount) ->
     assert_refused(attempted, str(file), prefix=without)
 
 
-def test_cache_folder_that_cannot_be_made(attempted: Mount, tmp_path: Path) -> None:
+def test_state_folder_that_cannot_be_made(attempted: Mount, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert_refused(attempted, str(tmp_path / "file"), arguments=["--cache-dir", str(tmp_path / "file" / "cache")])
+    assert_refused(attempted, str(tmp_path / "file"), arguments=["--state-dir", str(tmp_path / "file" / "state")])
 
 
 def test_cache_folder_inside_the_mountpoint(attempted: Mount) -> None:

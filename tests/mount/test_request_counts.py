@@ -46,8 +46,14 @@ def bucket(new_bucket: BucketMaker, s3: S3Client, request: pytest.FixtureRequest
 
 @pytest.fixture
 def mount(new_mount: MountMaker, counted: Edge, rgw: RadosGateway, bucket: str) -> Mount:
+    """A mount that knows what its bucket makes of conditions: the first object written over teaches that, once."""
     account = Account(counted.https_url, rgw.access_key, rgw.secret_key, counted.ca_bundle)
-    return new_mount(bucket, account=account, options=["--metadata-ttl", "60"])
+    mount = new_mount(bucket, account=account, options=["--metadata-ttl", "60"])
+    for body in (b"first", b"second"):
+        (mount.path / "lesson").write_bytes(body)
+        mount.sync()
+    (mount.path / "lesson").unlink()
+    return mount
 
 
 @pytest.fixture
@@ -79,9 +85,7 @@ def test_a_file_of_ours_written_again(mount: Mount, counts: Callable[[], dict[st
     path = mount.path / "file"
     path.write_bytes(b"first")
     counts()
-    path.write_bytes(b"second")  # what the bucket makes of conditions is learned once
-    counts()
-    path.write_bytes(b"third")
+    path.write_bytes(b"second")
     assert counts() == {"put": 1}
 
 
@@ -100,8 +104,6 @@ def test_many_writes_and_changes_at_once(mount: Mount, counts: Callable[[], dict
 def test_an_editor_saves(mount: Mount, counts: Callable[[], dict[str, int]]) -> None:
     path = mount.path / "text"
     path.write_bytes(b"first")
-    counts()
-    path.write_bytes(b"second")
     counts()
     temporary = mount.path / "text.tmp"
     with temporary.open("wb") as file:
@@ -124,9 +126,10 @@ def test_rsync_of_new_files(
     counts()
     run("rsync", "-a", f"{tmp_path}/", mount.path / "copy")
     found = counts()
-    assert found["put"] == FILES + 6  # the files, and the markers of six directories
-    assert found.get("copy", 0) <= 6, "the directories' times, set when rsync is through with them"
-    assert sum(found.values()) - found["put"] - found.get("copy", 0) <= 12, found
+    markers = found.pop("put") - FILES
+    assert 6 <= markers <= 12  # of six directories; again where rsync sets their times after the grace
+    assert "copy" not in found
+    assert sum(found.values()) <= 12, found
     assert not [key for key in keys_of(s3, bucket) if "/." in key]
     changed = run("rsync", "-a", "-i", f"{tmp_path}/", mount.path / "copy")
     assert changed == ""
