@@ -52,9 +52,11 @@ class Readers:
     def leave(self, reader: Reader) -> ObjectVersion | None:
         """A reader reads no more; return the version that nobody reads now, if it was the last one there."""
         seen = self._seen.pop(reader, None)
-        if seen is None or any(other.version == seen.version for other in self._seen.values()):
+        if seen is None:
             return None
-        return seen.version
+        if self._counted_at - seen.at <= _BUSY_SECONDS:  # it was counted; of files read one by one the last has it all
+            self._busy -= 1
+        return None if any(other.version == seen.version for other in self._seen.values()) else seen.version
 
     def share(self, size: int) -> int:
         """Return what each reader may have of so many bytes."""
@@ -62,7 +64,7 @@ class Readers:
         if now - self._counted_at > _COUNT_SECONDS:
             self._counted_at = now
             self._busy = sum(now - seen.at <= _BUSY_SECONDS for seen in self._seen.values())
-        return size // max(self._busy, 1)
+        return size // max(self._busy, 1)  # one that rested and read again is not counted yet
 
     @property
     def window_bytes(self) -> int:
