@@ -116,11 +116,11 @@ class ObjectCalls(AccessCalls):
             check_key(key),
             query=version_query(version_id),
             headers=headers,
-            into=into,
             expected_bytes=len(view),
         )
         try:
-            return await self._transport.send(call, lambda reply: ranged_info(key, reply))
+            complete = replaced(call, into=into)  # ``into`` refers to ``call``: a ring would keep the buffer for long
+            return await self._transport.send(complete, lambda reply: ranged_info(key, reply))
         except InvalidRequest as error:
             raise encrypted_or(call, error) from None
 
