@@ -226,9 +226,14 @@ class Executor:
         version = await self._uploads.completed_before(content)
         if version is None:
             target = Target(key, base, attempts)
-            version, _ = await self._uploads.finish(
-                target, content, ObjectProperties(), self._ledger.note_attempt_safely
-            )
+            note = self._ledger.note_attempt_safely
+            try:
+                version, _ = await self._uploads.finish(target, content, ObjectProperties(), note)
+            except Conflict:  # of the old name, which the file has left
+                if content.is_thin:
+                    raise
+                await self._uploads.abandon(content.number)
+                return
         self._ledger.rebase(key, version)
         self._ledger.stored(content, version)
 

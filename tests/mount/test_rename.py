@@ -202,3 +202,17 @@ def test_two_large_files_change_places_and_are_patched(s3: S3Client, mount: Moun
         assert reply["Body"].read() == expected
     listed = s3.list_objects_v2(Bucket=mount.source, Prefix=f"{folder.name}/")["Contents"]
     assert [entry["Key"].partition("/")[2] for entry in listed] == ["", "a", "b"]
+
+
+def test_a_large_file_renamed_before_its_old_name_is_taken(s3: S3Client, mount: Mount, folder: Path) -> None:
+    """Its upload began under the old name; that somebody else has that by now is no conflict of the new one."""
+    content = os.urandom(20 << 20)
+    (folder / "old").write_bytes(content)
+    (folder / "old").rename(folder / "new")
+    s3.put_object(Bucket=mount.source, Key=f"{folder.name}/old", Body=b"theirs")
+    mount.sync()
+    held = {
+        entry["Key"].partition("/")[2]: s3.get_object(Bucket=mount.source, Key=entry["Key"])["Body"].read()
+        for entry in s3.list_objects_v2(Bucket=mount.source, Prefix=f"{folder.name}/")["Contents"]
+    }
+    assert held == {"": b"", "old": b"theirs", "new": content}
