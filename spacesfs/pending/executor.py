@@ -201,7 +201,7 @@ class Executor:
             try:
                 etag = await md5_hex(body)
                 # Written over, or not saved, or not what is wanted by now: then nothing could tell the ETag again.
-                if staged.written or not content.is_saved or not self._ledger.is_current(intent):
+                if staged.written or not content.is_saved or not self._ledger.is_as_journaled(intent):
                     await self._ledger.note_attempt_safely(intent.key, etag)
                 else:
                     self._ledger.note_attempt(intent.key, etag)
@@ -267,7 +267,7 @@ class Executor:
         await self._puts.check(key, base.etag if base is not None else None, {*intent.attempts, source.etag})
         if base is not None:
             await self._around.keep_readers(base)
-        if self._ledger.is_current(intent):
+        if self._ledger.is_as_journaled(intent):
             self._ledger.note_attempt(key, source.etag)
         else:
             await self._ledger.note_attempt_safely(key, source.etag)
