@@ -148,7 +148,13 @@ class Executor:
             result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
             return ObjectVersion(key, result.etag, source.size)
 
-        await self._ledger.put_aside(intent, key, copy)
+        try:
+            await self._ledger.put_aside(intent, key, copy)
+        except (PreconditionFailed, NoSuchKey, StaleFile):
+            content = await self._ledger.contents.get(want.content) if want.content is not None else None
+            if content is None or not content.is_whole:
+                raise
+            self._ledger.forget_source(intent)
 
     # --- an object made of local bytes
 

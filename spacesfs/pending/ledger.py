@@ -278,8 +278,9 @@ class Ledger:
         if version is None or not isinstance(now.want, Present) or not isinstance(done.want, Present):
             return now.want
         if now.want.content is None or now.want.content != done.want.content:
-            is_same = now.want.content is None and now.want.source == done.base
-            return replace(now.want, source=version) if is_same else now.want
+            if now.want.content is not None and not self.contents.is_whole(now.want.content):
+                return now.want
+            return replace(now.want, source=version) if now.want.source == done.base else now.want
         is_stored = self.contents.is_clean(now.want.content)
         return replace(now.want, source=version, content=None if is_stored else now.want.content)
 
@@ -332,6 +333,14 @@ class Ledger:
         now = self.overlay.get(key)
         if now is not None:
             self._replace(batch, now, replace(now, base=version))
+        self._post(batch)
+
+    def forget_source(self, intent: Intent) -> None:
+        """The object whose properties were wanted is gone."""
+        batch = _Batch()
+        now = self.overlay.get(intent.key)
+        if now is not None and now.order == intent.order and isinstance(now.want, Present):
+            self._replace(batch, now, replace(now, want=replace(now.want, source=None, properties=ObjectProperties())))
         self._post(batch)
 
     async def put_aside(self, intent: Intent, key: str, copy: Callable[[], Awaitable[ObjectVersion]]) -> None:
