@@ -122,7 +122,8 @@ class ObjectCalls(AccessCalls):
             expected_bytes=len(view),
         )
         try:
-            complete = replaced(call, into=into, on_bytes=on_bytes)  # ``into`` refers to ``call``: not a ring that way
+            # ``into`` refers to ``call``: a ring would keep the buffer for long
+            complete = replaced(call, into=into, on_bytes=on_bytes)
             return await self._transport.send(complete, lambda reply: ranged_info(key, reply))
         except InvalidRequest as error:
             raise encrypted_or(call, error) from None

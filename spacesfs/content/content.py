@@ -162,6 +162,13 @@ class Contents:
         live = self._live.get(number)
         return live.is_clean if live is not None else number not in self._stored
 
+    def is_whole(self, number: int) -> bool:
+        """Say whether all bytes of a content are surely here: what waits in the journal alone is small, and whole."""
+        live = self._live.get(number)
+        return (
+            live.is_whole if live is not None else number in self._stored and self._stored[number][0].inline is not None
+        )
+
     async def get(self, number: int) -> Content:
         """Return a content. It stays until the caller's next await, even if nobody wants it by now.
 

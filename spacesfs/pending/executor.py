@@ -148,7 +148,13 @@ class Executor:
             result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
             return ObjectVersion(key, result.etag, source.size)
 
-        await self._ledger.put_aside(intent, key, copy)
+        try:
+            await self._ledger.put_aside(intent, key, copy)
+        except (PreconditionFailed, NoSuchKey, StaleFile):
+            content = await self._ledger.contents.get(want.content) if want.content is not None else None
+            if content is None or not content.is_whole:
+                raise
+            self._ledger.forget_source(intent)
 
     # --- an object made of local bytes
 
@@ -201,7 +207,7 @@ class Executor:
             try:
                 etag = await md5_hex(body)
                 # Written over, or not saved, or not what is wanted by now: then nothing could tell the ETag again.
-                if staged.written or not content.is_saved or not self._ledger.is_current(intent):
+                if staged.written or not content.is_saved or not self._ledger.is_as_journaled(intent):
                     await self._ledger.note_attempt_safely(intent.key, etag)
                 else:
                     self._ledger.note_attempt(intent.key, etag)
@@ -226,9 +232,14 @@ class Executor:
         version = await self._uploads.completed_before(content)
         if version is None:
             target = Target(key, base, attempts)
-            version, _ = await self._uploads.finish(
-                target, content, ObjectProperties(), self._ledger.note_attempt_safely
-            )
+            note = self._ledger.note_attempt_safely
+            try:
+                version, _ = await self._uploads.finish(target, content, ObjectProperties(), note)
+            except Conflict:  # of the old name, which the file has left
+                if content.is_thin:
+                    raise
+                await self._uploads.abandon(content.number)
+                return
         self._ledger.rebase(key, version)
         self._ledger.stored(content, version)
 
@@ -262,7 +273,7 @@ class Executor:
         await self._puts.check(key, base.etag if base is not None else None, {*intent.attempts, source.etag})
         if base is not None:
             await self._around.keep_readers(base)
-        if self._ledger.is_current(intent):
+        if self._ledger.is_as_journaled(intent):
             self._ledger.note_attempt(key, source.etag)
         else:
             await self._ledger.note_attempt_safely(key, source.etag)

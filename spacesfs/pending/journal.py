@@ -86,6 +86,11 @@ class Journal:
         self._posted.append(Submission(changes, None))
         self._has_posted.set()
 
+    @property
+    def is_behind(self) -> bool:
+        """Say whether something that was asked for is not stored although it was tried: the disk is full."""
+        return self._writer.is_behind
+
     async def gather(self) -> None:
         """Let posted changes wait for one that somebody waits for, but not for long; never returns.
 

@@ -14,7 +14,7 @@ from spacesfs.attributes import Attributes
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectProperties, ObjectVersion
 from spacesfs.content.content import Content, Contents
-from spacesfs.errors import FsError
+from spacesfs.errors import FsError, NoSpace
 from spacesfs.pending.changes import Change, DropIntent, SaveContent, SaveIntent
 from spacesfs.pending.grace import Habits
 from spacesfs.pending.intents import Absent, Intent, Present, Want
@@ -32,6 +32,10 @@ class Keeper(Protocol):
 
     def post(self, *changes: Change) -> None:
         """Bring changes to stable storage some time, in order."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Say whether something that was asked for could not be stored yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +222,10 @@ class Ledger:
         self.overlay.put(noted)
         self._journal.post(SaveIntent(noted))
 
-    def is_current(self, intent: Intent) -> bool:
-        """Say whether nothing else has been wanted of a key since an attempt at it began."""
+    def is_as_journaled(self, intent: Intent) -> bool:
+        """Say whether an intent is what the journal says of its key, or will before anything later of it."""
         now = self.overlay.get(intent.key)
-        return now is not None and now.order == intent.order
+        return now is not None and now.order == intent.order and not self._journal.is_behind
 
     async def note_attempt_safely(self, key: str, etag: str) -> None:
         """As `note_attempt`, where nothing could tell the ETag anew; return when the note is on stable storage.
@@ -274,8 +278,9 @@ class Ledger:
         if version is None or not isinstance(now.want, Present) or not isinstance(done.want, Present):
             return now.want
         if now.want.content is None or now.want.content != done.want.content:
-            is_same = now.want.content is None and now.want.source == done.base
-            return replace(now.want, source=version) if is_same else now.want
+            if now.want.content is not None and not self.contents.is_whole(now.want.content):
+                return now.want
+            return replace(now.want, source=version) if now.want.source == done.base else now.want
         is_stored = self.contents.is_clean(now.want.content)
         return replace(now.want, source=version, content=None if is_stored else now.want.content)
 
@@ -330,6 +335,14 @@ class Ledger:
             self._replace(batch, now, replace(now, base=version))
         self._post(batch)
 
+    def forget_source(self, intent: Intent) -> None:
+        """The object whose properties were wanted is gone."""
+        batch = _Batch()
+        now = self.overlay.get(intent.key)
+        if now is not None and now.order == intent.order and isinstance(now.want, Present):
+            self._replace(batch, now, replace(now, want=replace(now.want, source=None, properties=ObjectProperties())))
+        self._post(batch)
+
     async def put_aside(self, intent: Intent, key: str, copy: Callable[[], Awaitable[ObjectVersion]]) -> None:
         """Break a ring: the object that an intent needs is copied to a key that nobody needs, and taken from there."""
         assert isinstance(intent.want, Present)
@@ -352,8 +365,14 @@ class Ledger:
         await self.secure()
 
     async def secure(self) -> None:
-        """Return when all that was heard of the Space so far is on stable storage."""
+        """Return when all that was heard of the Space so far is on stable storage.
+
+        Raises:
+            NoSpace: The disk is full.
+        """
         await self._journal.commit()
+        if self._journal.is_behind:
+            raise NoSpace
 
     async def drop(self, keys: Iterable[str]) -> None:
         """The user gives changes up: what the Space holds counts again."""

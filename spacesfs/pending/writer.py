@@ -127,6 +127,11 @@ class Writer:
         degraded = str(self._failure) if self._failure is not None else None
         return JournalStatistics(self._transactions, self._commits, self._rows, size, waiting, degraded)
 
+    @property
+    def is_behind(self) -> bool:
+        """Say whether rows that were asked for can't be written yet."""
+        return self._failure is not None
+
     def _run(self) -> None:
         closing: Closing | None = None
         while closing is None:

@@ -51,7 +51,7 @@ def _power(_: Place) -> Plan:
 
 def _full(_: Place) -> Plan:
     """The disk of the journal is full for a while; who writes is told so after a short wait."""
-    return Plan(["--timeout", "1s"], trouble=_ballast, disk_mebibytes=120, wanted_errors=("ENOSPC",))
+    return Plan(["--timeout", "3s"], trouble=_ballast, disk_mebibytes=120, wanted_errors=("ENOSPC",))
 
 
 def _network(place: Place) -> Plan:

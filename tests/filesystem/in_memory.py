@@ -39,6 +39,7 @@ class ForgetfulJournal:
         self._luck = luck
         self._next_number = first_number
         self.is_dead = False
+        self.is_behind = False
 
     async def commit(self, *changes: Change) -> None:
         self.post(*changes)

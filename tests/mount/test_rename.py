@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.mounting import Mount, fails_with, run
+from tests.mount.gate import Gate
+from tests.mount.mounting import Account, Mount, MountMaker, fails_with, run
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+
+    from tests.servers.rgw import RadosGateway
 
 
 def test_file_to_a_free_name(folder: Path, mount: Mount) -> None:
@@ -202,3 +206,35 @@ def test_two_large_files_change_places_and_are_patched(s3: S3Client, mount: Moun
         assert reply["Body"].read() == expected
     listed = s3.list_objects_v2(Bucket=mount.source, Prefix=f"{folder.name}/")["Contents"]
     assert [entry["Key"].partition("/")[2] for entry in listed] == ["", "a", "b"]
+
+
+def test_a_large_file_renamed_before_its_old_name_is_taken(s3: S3Client, mount: Mount, folder: Path) -> None:
+    """Its upload began under the old name; that somebody else has that by now is no conflict of the new one."""
+    content = os.urandom(20 << 20)
+    (folder / "old").write_bytes(content)
+    (folder / "old").rename(folder / "new")
+    s3.put_object(Bucket=mount.source, Key=f"{folder.name}/old", Body=b"theirs")
+    mount.sync()
+    held = {
+        entry["Key"].partition("/")[2]: s3.get_object(Bucket=mount.source, Key=entry["Key"])["Body"].read()
+        for entry in s3.list_objects_v2(Bucket=mount.source, Prefix=f"{folder.name}/")["Contents"]
+    }
+    assert held == {"": b"", "old": b"theirs", "new": content}
+
+
+def test_a_rename_while_an_earlier_version_goes_out(rgw: RadosGateway, s3: S3Client, new_mount: MountMaker) -> None:
+    """The version whose properties the file was to keep is replaced, by our own hand, before it is sent."""
+    with Gate(rgw.endpoint) as gate:
+        mount: Mount = new_mount(account=Account(gate.url, rgw.access_key, rgw.secret_key))
+        assert not (mount.path / "b").exists()
+        (mount.path / "a").write_bytes(b"first")
+        mount.sync()
+        gate.shut()
+        (mount.path / "a").write_bytes(b"second")
+        time.sleep(2)  # until the request waits at the gate; too short only makes the test easier
+        (mount.path / "a").write_bytes(b"third")
+        gate.reopen()
+        (mount.path / "a").rename(mount.path / "b")
+        mount.sync()
+        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=mount.source)["Contents"]] == ["b"]
+        assert s3.get_object(Bucket=mount.source, Key="b")["Body"].read() == b"third"

@@ -79,11 +79,13 @@ async def test_a_full_disk(disk: Path, caplog: pytest.LogCaptureFixture) -> None
     with pytest.raises(NoSpace):
         await journal.commit(*file("another", 20_000, bytes(60_000)))
     assert await journal.inline(20_000) == bytes(60_000)
+    assert journal.is_behind
     await journal.commit(DropIntent("another"), DropContent(20_000))  # the refused one can go
     assert journal.statistics().waiting > 0
 
     ballast.unlink()
     await journal.commit(SaveIntent(present("later")))
+    assert not journal.is_behind
     assert journal.statistics().degraded is None
     assert journal.statistics().waiting == 0
     await journal.aclose()
