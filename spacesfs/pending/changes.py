@@ -120,6 +120,11 @@ class Rows:
         """Bytes of small contents that are to be stored."""
         return sum(len(row[1]) for row in self.contents.values() if row and row[1] is not None)
 
+    @property
+    def only_drops_contents(self) -> bool:
+        """Say whether these rows do nothing but forget contents, which intents in other rows may have spoken of."""
+        return bool(self.contents) and len(self) == len(self.contents) and not any(self.contents.values())
+
     def touched(self) -> set[str | int]:
         """Return the keys and the numbers of contents that rows are about; facts stand alone."""
         return {*self.intents, *self.contents, *self.uploads, *self.parts, *self._without_parts, *self._referred}

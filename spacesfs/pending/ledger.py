@@ -114,8 +114,8 @@ class Ledger:
                 return
             batch = _Batch([SaveContent(record)])
             self._put(batch, place.key, self.with_content(place, content), place.replaces)
-            content.saved_changes = changes
             await self._commit(batch)
+            content.saved_changes = changes  # only now: after a refusal the next fsync must not find all safe
             content.staged.trim(record)
 
     def with_content(self, place: Place, content: Content) -> Present:

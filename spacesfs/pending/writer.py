@@ -217,8 +217,11 @@ class Writer:
         groups = [_Group(rows, [], rows.touched()) for rows in self._held]
         for rows in batches:
             _join(groups, rows)
-        small = [group for group in groups if not group.rows.inline_bytes]
+        drops = [group for group in groups if group.rows.only_drops_contents]
+        small = [group for group in groups if not group.rows.inline_bytes and group not in drops]
         written = self._write_groups(small)
+        if len(written) + len(drops) == len(groups):  # else what is held may be what frees a content
+            written |= self._write_groups(drops)
         groups = [group for group in groups if id(group) not in written]
         self._held = [group.rows for group in groups]
         return [rows for group in groups for rows in group.members]

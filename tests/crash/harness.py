@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = 4
+FIRST_LINES = 10
+BEGIN_SECONDS = 60.0
+"""For the programs to write that many lines to their logs."""
 DRAIN_SECONDS = 150.0
 TIDY_SECONDS = 20.0
 """For what goes on after the last change is in the Space: the abortion of uploads, the deletion of staged files."""
@@ -211,11 +214,14 @@ class Campaign:
 
     def _wait_for_lines(self, logs: list[Path], proceed: Callable[[float], None]) -> None:
         """Wait for a number of lines, and a moment: a count makes rounds worth the same on a busy machine."""
-        wanted, begun = self._chance.randint(*self._plan.lines), time.monotonic()
-        share = 0.0
+        wanted, started = self._chance.randint(*self._plan.lines), time.monotonic()
+        while _lines(logs) < FIRST_LINES:  # before any trouble, or the round may show nothing
+            if time.monotonic() > started + BEGIN_SECONDS:
+                raise self._found("the programs do not begin")
+            time.sleep(0.02)
+        begun, share = time.monotonic(), 0.0
         while share < 1:
-            lines = sum(log.read_bytes().count(b"\n") for log in logs)
-            share = max(lines / wanted, (time.monotonic() - begun) / self._plan.work_seconds)
+            share = max(_lines(logs) / wanted, (time.monotonic() - begun) / self._plan.work_seconds)
             proceed(min(share, 1.0))
             time.sleep(0.02)
         time.sleep(self._chance.uniform(0, 0.2))
@@ -349,3 +355,7 @@ class Campaign:
             f"round {self.tally.rounds} of seed {self._seed}, logs in {self._home}:\n{text}\n"
             f"--- the mount's log ends:\n{self.mount.tail()}"
         )
+
+
+def _lines(logs: list[Path]) -> int:
+    return sum(log.read_bytes().count(b"\n") for log in logs)

@@ -16,6 +16,7 @@ import trio
 from spacesfs.errors import FsError, NoSpace
 from spacesfs.pending import reserve
 from spacesfs.pending.changes import DropContent, DropIntent, SaveIntent
+from spacesfs.pending.intents import Present
 from spacesfs.pending.journal import Journal
 from tests.pending.rows import IDENTITY, absent, file, present
 
@@ -95,6 +96,25 @@ async def test_a_full_disk(disk: Path, caplog: pytest.LogCaptureFixture) -> None
     assert intents[refused].order == 7
     assert len(await journal.inline(len(kept) + 1)) == 60_000
     assert all(intents[f"old{number}"] == absent(f"old{number}", order=2) for number in range(300))
+    await journal.aclose()
+
+
+async def test_a_content_stays_while_what_replaces_it_is_held(disk: Path) -> None:
+    journal = Journal.open(disk, IDENTITY)
+    await journal.commit(*file("f", 40_000, b"acknowledged"))
+    fill(disk)
+    await until_full(journal)
+    with pytest.raises(NoSpace):
+        await journal.commit(*file("f", 50_000, os.urandom(60_000), order=2))
+    with pytest.raises(NoSpace):
+        await journal.commit(DropContent(40_000))
+    with pytest.raises(NoSpace):
+        await journal.aclose()
+    journal = Journal.open(disk, IDENTITY)
+    want = journal.recovered.intents["f"].want
+    assert isinstance(want, Present)
+    assert want.content == 40_000
+    assert await journal.inline(40_000) == b"acknowledged"
     await journal.aclose()
 
 
