@@ -47,6 +47,12 @@ def local_name(element: Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
+def same_namespace(element: Element, name: str) -> str:
+    """Return the full tag of a local name in the namespace of an element, as ``find`` and its like take it."""
+    namespace, brace, _ = element.tag.rpartition("}")
+    return f"{namespace}{brace}{name}"
+
+
 def child_texts(element: Element) -> dict[str, str]:
     """Return the text of an element's children by local name; of several with one name the last."""
     return {child.tag.rpartition("}")[2]: child.text or "" for child in element}
