@@ -1,20 +1,26 @@
 """Storing an object only over the version that is expected, as exactly as the server lets us.
 
 Whether a bucket honours conditions is learned from its own answers and remembered: a PUT with ``If-None-Match: *`` over
-a key that is known to be taken is refused by one that does, and is just a PUT for one that does not. Until that is
-known, and where conditions don't count (a versioned bucket), the key is looked at just before.
+a key that is known to be taken is refused by one that does, and is just a PUT for one that does not. The first small
+object that is stored is sent a second time in that way, so that the next ones need one request each. Until that is known,
+and where conditions don't count (a versioned bucket), the key is looked at just before.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container
 from typing import Protocol
 
-from spacesfs.client.errors import NoSuchKey, PreconditionFailed
+from spacesfs.client.errors import NoSuchKey, PreconditionFailed, SpacesError
 from spacesfs.client.models import ObjectInfo, ObjectProperties
 from spacesfs.errors import Conflict
 
+log = logging.getLogger(__name__)
+
 _FACT = "honours-conditions"
+_QUESTION_BYTES = 64 << 10
+"""Of an object that may be sent twice to learn what the bucket does: what one round trip takes along for nothing."""
 
 
 class PutStore(Protocol):
@@ -42,6 +48,7 @@ class ConditionalPuts:
         self._store = store
         self._facts = facts
         self._learned = learned
+        self._is_asking = False
 
     @property
     def are_honoured(self) -> bool | None:
@@ -89,7 +96,24 @@ class ConditionalPuts:
             return await self._replace(key, body, properties, await self.check(key, expected, ours))
         if now is not None:
             self.learn(are_honoured=False)
+        elif len(body) <= _QUESTION_BYTES:
+            await self._ask(key, body, properties)
         return etag
+
+    async def _ask(self, key: str, body: memoryview, properties: ObjectProperties) -> None:
+        """Learn what the bucket does by storing what was just stored where it is: refused, or no change."""
+        if self._is_asking or self.are_honoured is not None:
+            return
+        self._is_asking = True
+        try:
+            await self._store.put(key, body, properties, if_none_match=True)
+            self.learn(are_honoured=False)
+        except PreconditionFailed:
+            self.learn(are_honoured=True)
+        except SpacesError as error:  # the object is stored: this is no failure of anybody's
+            log.info("whether the bucket honours conditions is not known yet: %s", error)
+        finally:
+            self._is_asking = False
 
     async def check(self, key: str, expected: str | None, ours: Container[str]) -> str | None:
         """Return the ETag of what a key holds now, None if nothing: that is what may be replaced.

@@ -46,12 +46,11 @@ def bucket(new_bucket: BucketMaker, s3: S3Client, request: pytest.FixtureRequest
 
 @pytest.fixture
 def mount(new_mount: MountMaker, counted: Edge, rgw: RadosGateway, bucket: str) -> Mount:
-    """A mount that knows what its bucket makes of conditions: the first object written over teaches that, once."""
+    """A mount that knows what its bucket makes of conditions: its first file teaches that."""
     account = Account(counted.https_url, rgw.access_key, rgw.secret_key, counted.ca_bundle)
     mount = new_mount(bucket, account=account, options=["--metadata-ttl", "60"])
-    for body in (b"first", b"second"):
-        (mount.path / "lesson").write_bytes(body)
-        mount.sync()
+    (mount.path / "lesson").write_bytes(b"first")
+    mount.sync()
     (mount.path / "lesson").unlink()
     return mount
 

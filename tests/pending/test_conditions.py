@@ -48,6 +48,32 @@ async def test_a_new_object_and_the_next_versions(conditions: Conditions) -> Non
 
 
 @EVERY
+async def test_the_first_small_object_teaches(conditions: Conditions) -> None:
+    bench = Bench(conditions)
+    await bench.put(b"0", None)
+    assert bench.store.count() == {"head": 1, "put": 2}
+    assert bench.puts.are_honoured == (conditions == "honoured")
+
+
+async def test_a_large_object_is_not_sent_twice() -> None:
+    bench = Bench()
+    await bench.put(bytes(1 << 20), None)
+    assert (bench.store.count(), bench.puts.are_honoured) == ({"head": 1, "put": 1}, None)
+
+
+async def test_a_question_without_an_answer_fails_nobody() -> None:
+    bench = Bench()
+
+    async def fail(call: str, key: str) -> None:
+        if bench.store.count().get("put", 0) > 1:
+            raise ServerFault("no answer")
+
+    bench.store.hook = fail
+    await bench.put(b"0", None)
+    assert (bench.store.body("k"), bench.puts.are_honoured) == (b"0", None)
+
+
+@EVERY
 async def test_another_version_than_expected_stays(conditions: Conditions) -> None:
     bench = Bench(conditions)
     first = await bench.put(b"ours", None)
