@@ -2,8 +2,8 @@
 
 Whether a bucket honours conditions is learned from its own answers and remembered: a PUT with ``If-None-Match: *`` over
 a key that is known to be taken is refused by one that does, and is just a PUT for one that does not. The first small
-object that is stored is sent a second time in that way, so that the next ones need one request each. Until that is known,
-and where conditions don't count (a versioned bucket), the key is looked at just before.
+object that is stored is sent a second time in that way, so that the next ones need one request each. Until that is
+known, and where conditions don't count (a versioned bucket), the key is looked at just before.
 """
 
 from __future__ import annotations
