@@ -60,14 +60,15 @@ def encode_query(query: Query) -> str:
 
 def authorize(request: Signable, credentials: Credentials, region: str, when: datetime) -> dict[str, str]:
     """Return the headers to add to a request: its date, payload hash, session token and signature; ``when`` is UTC."""
-    added = {"x-amz-date": _stamp(when), "x-amz-content-sha256": request.payload_hash}
+    stamp = _stamp(when)
+    added = {"x-amz-date": stamp, "x-amz-content-sha256": request.payload_hash}
     if credentials.session_token is not None:
         added["x-amz-security-token"] = credentials.session_token
     headers = {**request.headers, **added}
     canonical = canonical_request(request.method, request.path, request.query, headers, request.payload_hash)
-    signature = _sign(canonical, credentials, region, when)
+    signature = _sign(canonical, credentials, region, stamp)
     added["authorization"] = (
-        f"{ALGORITHM} Credential={credentials.access_key_id}/{_scope(region, when)}, "
+        f"{ALGORITHM} Credential={credentials.access_key_id}/{_scope(region, stamp)}, "
         f"SignedHeaders={signed_names(headers)}, Signature={signature}"
     )
     return added
@@ -81,18 +82,19 @@ def presign(request: Signable, credentials: Credentials, region: str, when: date
     """
     if not 1 <= expires_seconds <= MAX_PRESIGN_SECONDS:
         raise ValueError(f"a signed URL can be valid for 1 to {MAX_PRESIGN_SECONDS} seconds, not {expires_seconds}")
+    stamp = _stamp(when)
     query = [
         *request.query,
         ("X-Amz-Algorithm", ALGORITHM),
-        ("X-Amz-Credential", f"{credentials.access_key_id}/{_scope(region, when)}"),
-        ("X-Amz-Date", _stamp(when)),
+        ("X-Amz-Credential", f"{credentials.access_key_id}/{_scope(region, stamp)}"),
+        ("X-Amz-Date", stamp),
         ("X-Amz-Expires", str(expires_seconds)),
         ("X-Amz-SignedHeaders", signed_names(request.headers)),
     ]
     if credentials.session_token is not None:
         query.append(("X-Amz-Security-Token", credentials.session_token))
     canonical = canonical_request(request.method, request.path, query, request.headers, request.payload_hash)
-    return f"{encode_query(query)}&X-Amz-Signature={_sign(canonical, credentials, region, when)}"
+    return f"{encode_query(query)}&X-Amz-Signature={_sign(canonical, credentials, region, stamp)}"
 
 
 def canonical_request(method: str, path: str, query: Query, headers: Mapping[str, str], payload_hash: str) -> str:
@@ -115,20 +117,16 @@ def signing_key(secret: str, day: str, region: str) -> bytes:
     return key
 
 
-def _sign(canonical: str, credentials: Credentials, region: str, when: datetime) -> str:
+def _sign(canonical: str, credentials: Credentials, region: str, stamp: str) -> str:
     """Return the hex signature of a canonical request."""
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    text = "\n".join((ALGORITHM, _stamp(when), _scope(region, when), digest))
-    key = signing_key(credentials.secret_access_key, _day(when), region)
+    text = "\n".join((ALGORITHM, stamp, _scope(region, stamp), digest))
+    key = signing_key(credentials.secret_access_key, stamp[:8], region)
     return hmac.digest(key, text.encode(), "sha256").hex()
 
 
-def _scope(region: str, when: datetime) -> str:
-    return f"{_day(when)}/{region}/s3/aws4_request"
-
-
-def _day(when: datetime) -> str:
-    return when.strftime("%Y%m%d")
+def _scope(region: str, stamp: str) -> str:
+    return f"{stamp[:8]}/{region}/s3/aws4_request"  # the day
 
 
 def _stamp(when: datetime) -> str:

@@ -78,11 +78,7 @@ class Pool:
             httpx.ConnectTimeout, httpx.ConnectError: The server could not be reached.
         """
         host = self._host(origin)
-        try:
-            with trio.fail_after(timeouts.pool):
-                await host.places.acquire()
-        except trio.TooSlowError as problem:
-            raise httpx.PoolTimeout(f"no connection got free within {timeouts.pool:g} seconds") from problem
+        await self._take_place(host, timeouts.pool)
         try:
             connection = self._take_idle(host) or await self._connect(origin, host, timeouts)
         except BaseException:
@@ -117,6 +113,16 @@ class Pool:
         """Return how many connections there are."""
         idle = sum(len(host.idle) for host in self._hosts.values())
         return PoolStatistics(len(self._active), idle, self._connected, self._resumed)
+
+    async def _take_place(self, host: _Host, seconds: float) -> None:
+        try:
+            host.places.acquire_nowait()
+        except trio.WouldBlock:
+            try:
+                with trio.fail_after(seconds):
+                    await host.places.acquire()
+            except trio.TooSlowError as problem:
+                raise httpx.PoolTimeout(f"no connection got free within {seconds:g} seconds") from problem
 
     async def _connect(self, origin: Origin, host: _Host, timeouts: Timeouts) -> Connection:
         try:
