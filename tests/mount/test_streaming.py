@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from types_boto3_s3 import S3Client
@@ -11,6 +12,9 @@ from types_boto3_s3 import S3Client
 from tests.mount.mounting import BucketMaker, Mount, MountMaker
 
 MIB = 1 << 20
+FILES_AT_ONCE, FILE_MIB = 32, 40
+BESIDE_BYTES = 96 * MIB
+"""What a mount may take beside ``--memory``."""
 BLOCK = os.urandom(MIB)
 
 
@@ -84,6 +88,24 @@ def test_a_streamed_file_that_is_renamed_is_copied_not_sent_again(
     assert body_of(s3, bucket, "big") == body
     assert s3.head_object(Bucket=bucket, Key="big")["Metadata"]["mtime"] == "1000000000.000000000"
     assert mount.status()["requests"]["write"]["bytes_sent"] < len(body) + MIB
+
+
+def test_many_large_files_at_once_stay_within_the_memory(new_mount: MountMaker, bucket: str, s3: S3Client) -> None:
+    mount: Mount = new_mount(bucket)
+
+    def write(number: int) -> None:
+        with (mount.path / f"f{number}").open("wb", buffering=0) as file:
+            for index in range(FILE_MIB):
+                file.write(block(number << 16 | index))
+
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        list(pool.map(write, range(FILES_AT_ONCE)))
+    mount.sync()
+    assert mount.peak_rss_bytes() < 128 * MIB + BESIDE_BYTES  # the default of --memory
+    for number in (0, FILES_AT_ONCE - 1):
+        assert body_of(s3, bucket, f"f{number}") == b"".join(block(number << 16 | index) for index in range(FILE_MIB))
+    sizes = [entry["Size"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert sizes == [FILE_MIB * MIB] * FILES_AT_ONCE
 
 
 def test_an_unlinked_file_leaves_no_upload(new_mount: MountMaker, bucket: str, s3: S3Client) -> None:
