@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.cache.attribute_store import AttributeStore
 from spacesfs.client.client import Bucket
 from spacesfs.content.content import Contents
 from spacesfs.content.file import FileFactory
@@ -46,11 +47,21 @@ _IDLE_SHARE = 6  # of the memory, for small files that wait
 
 
 @dataclass(frozen=True, slots=True)
+class AttributeOptions:
+    """Where descriptions are kept, how many bytes the file may take, and what tells this bucket from all others."""
+
+    path: Path
+    limit_bytes: int
+    space: str
+
+
+@dataclass(frozen=True, slots=True)
 class MountOptions:
     """What the parts need to know. Sizes in bytes, times in seconds; ``prefix`` is empty or ends in ``/``.
 
     ``is_direct``: every acknowledged change is in the Space. ``sends_on_fsync``: after fsync it is. ``pages_on_disk``:
-    where what was read is kept; None for nowhere.
+    where what was read is kept; ``attributes_on_disk``: where descriptions are; None for nowhere. ``asks_objects``:
+    files have the attributes that their objects carry.
     """
 
     prefix: str
@@ -63,6 +74,8 @@ class MountOptions:
     is_direct: bool
     sends_on_fsync: bool
     pages_on_disk: DiskOptions | None = None
+    attributes_on_disk: AttributeOptions | None = None
+    asks_objects: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,16 @@ async def assemble(
     spawn = _spawner(nursery)
     idle_bytes = options.memory_bytes // _IDLE_SHARE
     reading = await open_reading(bucket, options.memory_bytes - idle_bytes, options.pages_on_disk, spawn)
-    view = View(bucket, options.defaults, options.ttl_seconds, mounted_ns, reading.glimpse)
+    view = View(
+        bucket,
+        options.defaults,
+        options.ttl_seconds,
+        mounted_ns,
+        reading.glimpse,
+        _attribute_store(options, spawn),
+        spawn,
+        asks_objects=options.asks_objects,
+    )
     overlay = _recovered_overlay(journal)
     staging = StagingArea(staged, options.staging_bytes, journal.next_content_number, options.timeout_seconds, spawn)
 
@@ -138,6 +160,15 @@ async def assemble(
     nursery.start_soon(_save_left, files)
     nursery.start_soon(uploads.clean_up, lambda number: bool(overlay.users(number)))
     return Parts(filesystem, table, ledger, reading, staging, surroundings)
+
+
+def _attribute_store(options: MountOptions, spawn: Spawn) -> AttributeStore | None:
+    on_disk = options.attributes_on_disk
+    if on_disk is None or not options.asks_objects:
+        return None
+    store = AttributeStore(on_disk.path, on_disk.limit_bytes, on_disk.space)
+    spawn(store.run)
+    return store
 
 
 def _recovered_overlay(journal: Journal) -> Overlay:

@@ -169,14 +169,15 @@ class Resolver:
             self._update(inode, await self._view.directory(inode.key))
             return
         key, expected = inode.key, self._local.version_of(inode)
-        info = await self._view.describe(key)
+        found = await self._view.look(key)
         if self._local.version_of(inode) != expected or inode.key != key:
             return  # changed or renamed here meanwhile: what was heard is old
-        if info is not None and expected is not None and info.etag == expected.etag:
-            self._update(inode, self._view.found(info))
+        version = found.version if found is not None else None
+        if found is not None and version is not None and expected is not None and version.etag == expected.etag:
+            self._update(inode, found)
         else:
             self._table.displace(parent, inode.name)
-            raise NotFound if info is None and not self._local.is_open(inode) else StaleFile
+            raise NotFound if found is None and not self._local.is_open(inode) else StaleFile
 
     def entries(self, directory: Inode, listing: Listing, asked_at: float) -> list[Entry]:
         """Return a snapshot of a directory, in the order of names; ``asked_at`` is when the listing was asked for."""
