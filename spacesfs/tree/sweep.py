@@ -40,8 +40,12 @@ class _Group:
     objects: list[ListedObject] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
 
-    def page(self) -> ListPage:
-        return ListPage(tuple(self.objects), tuple(self.prefixes), None)
+    part: Listing | None = None
+    applied: int = 0
+
+    def listing(self) -> Listing:
+        """Return what was seen, as a listing of the directory shows it."""
+        return listing_of([ListPage(tuple(self.objects), tuple(self.prefixes), None)], self.prefix)
 
 
 class Sweep:
@@ -87,6 +91,21 @@ class Sweep:
         """Return the marker of a directory that `shows`, or None if it has none: it is the first of its keys."""
         group = next(group for group in self._groups if group.prefix == prefix)
         return group.objects[0] if group.objects and group.objects[0].key == prefix else None
+
+    def reaches(self, key: str) -> bool:
+        """Say whether a file's key, and a directory's of that name, were come to."""
+        return f"{key}/" <= self._last
+
+    def part(self, prefix: str) -> Listing:
+        """Return what is in a directory that `shows`, as far as it was come to."""
+        group = next(group for group in self._groups if group.prefix == prefix)
+        if group.part is None:
+            group.part, group.applied = group.listing(), group.changes_before
+        for changed, change in self._load.changes[group.applied :]:
+            if changed == prefix:
+                change(group.part)
+        group.applied = len(self._load.changes)
+        return group.part
 
     def is_flat(self, prefix: str) -> bool:
         """Say whether a directory that `shows` had no directories in it so far."""
@@ -136,12 +155,13 @@ class Sweep:
         begin = len(groups[-1].prefix)
         while (end := key.find("/", begin) + 1) > 0:
             groups[-1].prefixes.append(key[:end])
+            groups[-1].part = None
             groups.append(_Group(key[:end], asked_at, changes_before))
             begin = end
         groups[-1].objects.append(listed)
+        groups[-1].part = None
 
     def _complete(self, group: _Group) -> None:
         if group.prefix != self.top or self._is_whole:
             self.brought.add(group.prefix)
-            listing = listing_of([group.page()], group.prefix)
-            self._cache.store_part(self._load, group.prefix, listing, group.asked_at, group.changes_before)
+            self._cache.store_part(self._load, group.prefix, group.listing(), group.asked_at, group.changes_before)

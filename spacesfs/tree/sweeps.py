@@ -61,11 +61,26 @@ class Sweeps:
         for sweep in self._sweeps:
             if prefix in sweep.brought:
                 sweep.brought.discard(prefix)
-                sweep.used_at = trio.current_time()
-                self._credit[sweep.top] = min(self._credit.get(sweep.top, _FIRST_CREDIT) + 1, _MAX_CREDIT)
+                self._earn(sweep)
+
+    async def answering(self, prefix: str, name: str) -> Listing | None:
+        """Return a listing that tells the truth of one name in a directory, if it is or looks worth to be swept."""
+        sweep = self._showing(prefix) or await self._start(prefix)
+        if sweep is None:
+            return None
+        if sweep.shows(prefix) and not sweep.reaches(prefix + name) and self._spend(sweep.top):
+            await sweep.read_on(prefix)
+        listing = self._cache.peek(prefix)
+        if listing is None and sweep.shows(prefix) and sweep.reaches(prefix + name):
+            self._earn(sweep)
+            listing = sweep.part(prefix)
+        return listing
 
     async def bring(self, prefix: str) -> bool:
-        """List a directory together with others, if that looks worth it; return whether the cache has it now."""
+        """List a directory together with others, if that looks worth it; return whether the cache has it now.
+
+        A directory without others in it is read to its end, as far as some pages go; others only in a walk.
+        """
         sweep = self._showing(prefix) or await self._start(prefix)
         if sweep is None:
             return False
@@ -89,12 +104,8 @@ class Sweeps:
     async def _start(self, prefix: str) -> Sweep | None:
         """Begin a sweep with a directory, if it may be a step of a walk."""
         top = self._top_above(prefix)
-        if top is None:
+        if top is None or not self._spend(top):
             return None
-        credit = self._credit.get(top, _FIRST_CREDIT)
-        if credit <= 0:
-            return None
-        self._credit[top] = credit - 1
         sweep = self._open(top, prefix)
         await sweep.read_on(prefix)
         sweep.brought.discard(prefix)
@@ -118,6 +129,15 @@ class Sweeps:
 
     def _showing(self, prefix: str) -> Sweep | None:
         return next((sweep for sweep in self._sweeps if sweep.shows(prefix) and self._is_live(sweep)), None)
+
+    def _spend(self, top: str) -> bool:
+        credit = self._credit.get(top, _FIRST_CREDIT)
+        self._credit[top] = max(credit - 1, 0)
+        return credit > 0
+
+    def _earn(self, sweep: Sweep) -> None:
+        sweep.used_at = trio.current_time()
+        self._credit[sweep.top] = min(self._credit.get(sweep.top, _FIRST_CREDIT) + 1, _MAX_CREDIT)
 
     def _is_proven(self, top: str) -> bool:
         return self._credit.get(top, 0) >= _PROVEN

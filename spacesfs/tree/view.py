@@ -109,6 +109,8 @@ class View:
         if listing is None and self._listings.is_worth_renewing(prefix):
             listing = await self.listing(prefix)
         if listing is None:
+            listing = await self._sweeps.answering(prefix, name)
+        if listing is None:
             if self._sweeps.has_seen(f"{prefix}{name}/"):
                 return await self.directory(f"{prefix}{name}/")
             listing = await self._listing_of_asked_often(prefix)
