@@ -36,7 +36,8 @@ from spacesfs.pending.scheduler import Scheduler
 from spacesfs.pending.streaming import Streams
 from spacesfs.pending.uploads import UploadRows, Uploads
 from spacesfs.properties import PropertyKeeper
-from spacesfs.tree.inodes import InodeTable
+from spacesfs.tree.inodes import InodeTable, Kernel, NoKernel
+from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
 
@@ -90,8 +91,13 @@ class Parts:
     surroundings: Surroundings
 
 
-async def assemble(
-    bucket: Bucket, journal: Journal, staged: Path, options: MountOptions, nursery: trio.Nursery
+async def assemble(  # noqa: PLR0917 - what a mount is made of
+    bucket: Bucket,
+    journal: Journal,
+    staged: Path,
+    options: MountOptions,
+    nursery: trio.Nursery,
+    kernel: Kernel | None = None,
 ) -> Parts:
     """Join the parts over what an earlier process left, and let changes go out in ``nursery`` until it is cancelled.
 
@@ -142,17 +148,20 @@ async def assemble(
     )
     marker = await view.marker(options.prefix) if options.prefix else None
     root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
-    table = InodeTable(options.prefix, root)
+    table = InodeTable(options.prefix, root, kernel)
     carried = Carried(bucket, view.known)
     factory = FileFactory(contents, reading.reader, reading.read_ahead)
     streams = Streams(uploads, carried, spawn)
     files = OpenFiles(factory, table, ledger, streams, sends_on_fsync=options.sends_on_fsync)
     resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
+    refresher = Refresher(table, view, kernel or NoKernel(), options.ttl_seconds)
     surroundings = Surroundings(table, view, overlay, files)
     executor = Executor(bucket, ledger, carried, puts, uploads, reading.budget, surroundings)
     properties = PropertyKeeper(view, ledger, files, carried)
     names = Namespace(bucket, table, view, resolver, files, ledger)
-    filesystem = FileSystem(table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse)
+    filesystem = FileSystem(
+        table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse, refresher
+    )
     for intent in overlay:
         scheduler.changed(intent.key, 0.0)
     nursery.start_soon(scheduler.run, executor)

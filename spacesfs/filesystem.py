@@ -28,6 +28,7 @@ from spacesfs.pending.scheduler import Left
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, segment_of, split_key
+from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.view import View
 from spacesfs.xattrs import Xattrs
@@ -90,6 +91,7 @@ class FileSystem:
         properties: PropertyKeeper,
         pages: PageReader,
         glimpse: Glimpse,
+        refresher: Refresher,
     ) -> None:
         self._table = table
         self._view = view
@@ -98,6 +100,7 @@ class FileSystem:
         self._properties = properties
         self._pages = pages
         self._glimpse = glimpse
+        self.refresher = refresher
         self.files = files
         self.names = names
         self.xattrs = Xattrs(properties, ledger.scheduler)

@@ -137,6 +137,12 @@ class ListingCache(Generic[L]):
         if entry is not None and trio.current_time() - entry.stored_at <= self._ttl_seconds:
             change(entry.listing)
 
+    def forget_one(self, prefix: str) -> None:
+        """Drop the listing of a directory, and not those below it."""
+        self._entries.pop(prefix, None)
+        for load in self._loads:
+            load.is_outdated |= load.covers(prefix)
+
     def forget(self, prefix: str) -> None:
         """Drop the listings of a directory and of everything below it."""
         for key in [key for key in self._entries if key.startswith(prefix)]:

@@ -82,6 +82,7 @@ class Operations(pyfuse3.Operations):
         try:
             return self._entry(await self._fs.lookup(parent_inode, name))
         except NotFound:
+            self._fs.refresher.note_denied(parent_inode, name)
             nothing = EntryAttributes()
             nothing.st_ino = InodeT(0)
             nothing.entry_timeout = self._ttl_seconds

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from spacesfs.attributes import Attributes
 from spacesfs.client.models import ObjectVersion
+
+
+class Kernel(Protocol):
+    """What the kernel can be told to forget. Nothing of it waits."""
+
+    def invalidate_inode(self, inode: int, *, attributes_only: bool = False) -> None:
+        """Forget an inode's attributes and, unless told otherwise, its pages."""
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """Forget what stands under a name."""
+
+
+class NoKernel:
+    """Where there is none."""
+
+    def invalidate_inode(self, inode: int, *, attributes_only: bool = False) -> None:
+        """Nobody remembers."""
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """Nobody remembers."""
+
 
 ROOT_NUMBER = 1  # FUSE_ROOT_ID
 
@@ -73,7 +96,8 @@ class InodeTable:
     Only sync methods: each call is atomic between awaits.
     """
 
-    def __init__(self, prefix: str, root_attributes: Attributes) -> None:
+    def __init__(self, prefix: str, root_attributes: Attributes, kernel: Kernel | None = None) -> None:
+        self._kernel = kernel or NoKernel()
         self.root = Inode(ROOT_NUMBER, prefix, root_attributes, parent=None)
         self.root.lookups = 1
         self._by_number = {ROOT_NUMBER: self.root}
@@ -118,6 +142,7 @@ class InodeTable:
         inode = parent.children.get(name)
         if inode is not None:
             inode.is_displaced = True
+            self._kernel.invalidate_entry(parent.number, name.encode())
             self.unlink(parent, name)
 
     def move(self, inode: Inode, parent: Inode, name: str) -> None:

@@ -63,6 +63,12 @@ class Sweeps:
                 sweep.brought.discard(prefix)
                 self._earn(sweep)
 
+    def close(self) -> None:
+        """Give up what is not complete."""
+        for sweep in self._sweeps:
+            sweep.close()
+        self._sweeps.clear()
+
     async def answering(self, prefix: str, name: str) -> Listing | None:
         """Return a listing that tells the truth of one name in a directory, if it is or looks worth to be swept."""
         sweep = self._showing(prefix) or await self._start(prefix)

@@ -348,6 +348,20 @@ class View:
         self._objects.forget(key)
         self._listings.change(prefix, partial(_note_no_file, name))
 
+    def refresh(self, key: str) -> None:
+        """Forget what is remembered of a key, of everything below it, and of the directory that it is in."""
+        self._changes += 1
+        self._absent.clear()
+        self._asked.clear()
+        self._samples.clear()
+        for marker in [marker for marker in self._markers if marker.startswith(key)]:
+            del self._markers[marker]
+        self._objects.forget_below(key)
+        self._sweeps.close()
+        self._listings.forget(key)
+        if key:
+            self._listings.forget_one(split_key(key)[0])
+
     def doubt(self, prefix: str) -> None:
         """Something went wrong in a directory: what is remembered of it may be untrue."""
         self._listings.forget(prefix)
