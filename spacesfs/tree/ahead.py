@@ -57,6 +57,9 @@ class Ahead:
         directory = self._directories.get(prefix)
         if directory is None or directory.objects is not objects:
             directory = self._directories[prefix] = _Directory(objects, sorted(objects))
+        elif len(directory.names) != len(objects):  # it is still coming, or was changed
+            directory.names = sorted(objects)
+            directory.reached = directory.last + 1
         index = bisect_left(directory.names, name)
         is_in_order = directory.last >= 0 and 0 < index - directory.last <= _ORDERLY
         directory.ahead = min(max(directory.ahead * 2, _FIRST_AHEAD), MAX_AHEAD) if is_in_order else 0
@@ -67,6 +70,9 @@ class Ahead:
         """As `note`, of a file that was known, through this or otherwise: the distance stays."""
         directory = self._directories.get(prefix)
         if directory is not None and directory.objects is objects and directory.ahead:
+            if directory.last + directory.ahead >= len(directory.names) < len(objects):
+                self.note(prefix, name, objects)
+                return
             index = bisect_left(directory.names, name)
             if 0 < index - directory.last <= _ORDERLY:
                 directory.ahead = min(directory.ahead * 2, MAX_AHEAD)

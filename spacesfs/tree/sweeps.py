@@ -21,7 +21,8 @@ from spacesfs.tree.sweep import FlatStore, Sweep
 
 _FIRST_CREDIT, _MAX_CREDIT = 2, 8
 _PROVEN = 4  # credit of a walk, in which a large directory is worth its pages
-_MAX_PAGES = 8  # for one directory; beyond that it is listed alone, which shows entries as they come
+_MAX_PAGES = 4  # for one directory; beyond that it is listed alone, which shows entries as they come
+_MAX_FLAT_PAGES = 2  # for one that has no others in it, and is no step of a walk as far as is known
 _MAX_SWEEPS = 16
 _MAX_TOPS = 1000
 
@@ -90,8 +91,11 @@ class Sweeps:
         sweep = self._showing(prefix) or await self._start(prefix)
         if sweep is None:
             return False
-        for _ in range(_MAX_PAGES):
-            if not sweep.shows(prefix) or not (sweep.is_flat(prefix) or self._is_proven(sweep.top)):
+        for pages in range(1, _MAX_PAGES):
+            is_worth_it = sweep.shows(prefix) and (
+                self._is_proven(sweep.top) or (pages < _MAX_FLAT_PAGES and sweep.is_flat(prefix))
+            )
+            if not is_worth_it:
                 break
             await sweep.read_on(prefix)
         return self._cache.peek(prefix) is not None

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import trio
 from cachetools import TTLCache
@@ -19,6 +20,7 @@ from spacesfs.tree.ahead import Spawn
 from spacesfs.tree.descriptions import DescribingStore, Descriptions, Glimpse, Memory
 from spacesfs.tree.directory import Lister, Listing, listing_of
 from spacesfs.tree.names import split_key
+from spacesfs.tree.stream import Stream
 from spacesfs.tree.sweeps import Sweeps
 
 _MAX_MARKERS = 50_000
@@ -97,6 +99,8 @@ class View:
         self._changes = 0  # an answer is remembered only if nothing changed here while the Space was asked
         self._listings: ListingCache[Listing] = ListingCache(ttl_seconds)
         self._objects = Descriptions(store, ttl_seconds, glimpse, memory if asks_objects else None, spawn)
+        self._spawn = spawn
+        self._streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()
         self._sweeps = Sweeps(store, self._listings, self._objects.learn, ttl_seconds)
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
         self._asked: TTLCache[str, int] = TTLCache(_MAX_ASKED, ttl_seconds, timer=trio.current_time)
@@ -108,6 +112,8 @@ class View:
         listing = self._listings.get(prefix)
         if listing is None and self._listings.is_worth_renewing(prefix):
             listing = await self.listing(prefix)
+        if listing is None and (stream := self._streams.get(prefix)) is not None and stream.reaches(name):
+            listing = stream.part()
         if listing is None:
             listing = await self._sweeps.answering(prefix, name)
         if listing is None:
@@ -136,20 +142,45 @@ class View:
 
     async def listing(self, prefix: str) -> Listing:
         """Return a directory as the Space shows it."""
+        listing = await self._listing_at_hand(prefix)
+        if listing is None:
+            with self._listings.loading(prefix) as load:
+                pages = [await self.page(prefix, None)]
+                while pages[-1].resume is not None:
+                    pages.append(await self.page(prefix, pages[-1].resume))
+                listing = listing_of(pages, prefix)
+                self._listings.store(load, listing)
+        return listing
+
+    async def opened(self, prefix: str) -> Listing | Stream:
+        """Return a directory as the Space shows it; one that takes more than one request comes page by page."""
+        listing = await self._listing_at_hand(prefix)
+        if listing is not None:
+            return listing
+        stream = Stream(self, self._listings, prefix, self._spawn, self._listings.begin(prefix))
+        try:
+            page = await stream.page(0)
+        except BaseException:
+            stream.close()
+            raise
+        if stream.is_whole and page is not None:
+            return self._listings.peek(prefix) or page.listing
+        self._streams[prefix] = stream
+        return stream
+
+    async def page(self, prefix: str, resume: str | None) -> ListPage:
+        """Return a page of a directory, and recall what this host knows of what is in it."""
+        page = await self._store.list_page(prefix, delimiter="/", resume=resume)
+        await self._objects.learn(page.objects)
+        return page
+
+    async def _listing_at_hand(self, prefix: str) -> Listing | None:
+        """Return the listing of a directory if it is fresh, or comes with others."""
         listing = self._listings.get(prefix)
         if listing is not None:
             self._sweeps.note_use(prefix)
         elif await self._sweeps.bring(prefix):
             listing = self._listings.get(prefix)
-        if listing is None:
-            with self._listings.loading(prefix) as load:
-                pages = []
-                async with aclosing(self._store.list(prefix, delimiter="/")) as arriving:
-                    async for page in arriving:
-                        await self._objects.learn(page.objects)
-                        pages.append(page)
-                listing = listing_of(pages, prefix)
-                self._listings.store(load, listing)
         return listing
 
     def known_listing(self, prefix: str) -> Listing | None:
@@ -163,8 +194,7 @@ class View:
         if asked != _ASKED_OFTEN:
             return None
         with self._listings.loading(prefix) as load:
-            page = await self._store.list_page(prefix, delimiter="/")
-            await self._objects.learn(page.objects)
+            page = await self.page(prefix, None)
             if page.resume is not None:
                 return None
             listing = listing_of([page], prefix)

@@ -166,3 +166,30 @@ def test_attributes_of_the_server(far_mount: Maker, counts: Counts, new_bucket: 
     assert seen.st_mtime == pytest.approx(s3.head_object(Bucket=bucket, Key="d/f")["LastModified"].timestamp(), abs=1)
     assert shell("cat d/f", mount.path) == "x"
     assert "head" not in counts()
+
+
+@pytest.mark.deadline(400)
+def test_a_huge_directory_comes_by_and_by(
+    far_mount: Maker, counts: Counts, new_bucket: BucketMaker, s3: S3Client
+) -> None:
+    bucket = new_bucket()
+    names = [f"{number:05}" for number in range(5500)]
+    put_all(s3, bucket, [f"d/{name}" for name in names])
+    mount = far_mount(bucket)
+    seen: list[str] = []
+    with os.scandir(mount.path / "d") as entries:
+        seen.append(next(entries).name)
+        assert counts()["list"] <= 4  # and not all six pages
+        (mount.path / "d" / "00000x").write_bytes(b"")  # in a part that was read
+        (mount.path / "d" / "05400x").write_bytes(b"")  # in one that was not
+        (mount.path / "d" / "05401").unlink()
+        seen += [entry.name for entry in entries]
+    assert len(seen) == len(set(seen))
+    assert set(names) - {"05401"} <= set(seen)
+    assert set(seen) - set(names) <= {"00000x", "05400x"}
+    assert sorted(os.listdir(mount.path / "d")) == sorted({*names, "00000x", "05400x"} - {"05401"})
+    folder = os.open(mount.path / "d", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert sorted(os.listdir(folder)) == sorted(os.listdir(folder))  # from the start again: rewinddir
+    finally:
+        os.close(folder)
