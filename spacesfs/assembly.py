@@ -36,7 +36,7 @@ from spacesfs.pending.scheduler import Scheduler
 from spacesfs.pending.streaming import Streams
 from spacesfs.pending.uploads import UploadRows, Uploads
 from spacesfs.properties import PropertyKeeper
-from spacesfs.tree.inodes import InodeTable, Kernel, NoKernel
+from spacesfs.tree.inodes import INODE_BYTES, LEAST_INODES, InodeTable, Kernel, NoKernel
 from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
@@ -44,6 +44,7 @@ from spacesfs.tree.view import View
 log = logging.getLogger(__name__)
 
 _SAVE_LEFT_SECONDS = 5.0
+_INODE_SHARE = 2  # of as much memory as contents may take, for names that the kernel holds
 _IDLE_SHARE = 6  # of the memory, for small files that wait
 
 
@@ -148,7 +149,9 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
     )
     marker = await view.marker(options.prefix) if options.prefix else None
     root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
-    table = InodeTable(options.prefix, root, kernel)
+    table = InodeTable(
+        options.prefix, root, kernel, max(options.memory_bytes // _INODE_SHARE // INODE_BYTES, LEAST_INODES)
+    )
     carried = Carried(bucket, view.known)
     factory = FileFactory(contents, reading.reader, reading.read_ahead)
     streams = Streams(uploads, carried, spawn)
