@@ -56,6 +56,7 @@ class Sweep:
     Attributes:
         used_at: When it last was of use, in seconds of trio's clock.
         brought: Directories that it brought and that nobody has asked for yet.
+        has_keys: There is something below ``top``, from the first directory on.
         is_over: Nothing more will come: all was seen, or what was changed here meanwhile makes it useless.
     """
 
@@ -71,6 +72,7 @@ class Sweep:
         self.top = top
         self.used_at = trio.current_time()
         self.brought: set[str] = set()
+        self.has_keys = False
         self.is_over = False
         self._store = store
         self._cache = cache
@@ -124,6 +126,7 @@ class Sweep:
             except BaseException:
                 self.close()
                 raise
+            self.has_keys |= bool(page.objects)
             if not self._groups:
                 self._groups.append(_Group(self.top, asked_at, changes_before))
             for listed in page.objects:

@@ -109,7 +109,7 @@ class Sweeps:
         """Ask the Space whether there is anything below a prefix; what is there is remembered."""
         sweep = self._open(prefix, prefix)
         await sweep.read_on(prefix)
-        return self.has_seen(prefix)
+        return sweep.has_keys
 
     async def _start(self, prefix: str) -> Sweep | None:
         """Begin a sweep with a directory, if it may be a step of a walk."""
