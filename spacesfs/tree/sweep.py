@@ -82,12 +82,12 @@ class Sweep:
         self._resume: str | None = None
         self._last = ""
         self._groups: list[_Group] = []
-        self._is_whole = first == top
+        self._first = first
         self._reading = trio.Lock()
 
     def shows(self, prefix: str) -> bool:
         """Say whether a directory was begun with and is not complete yet, so that reading on completes it."""
-        return not self.is_over and any(group.prefix == prefix for group in self._groups[not self._is_whole :])
+        return not self.is_over and self._is_whole(prefix) and any(group.prefix == prefix for group in self._groups)
 
     def marker(self, prefix: str) -> ListedObject | None:
         """Return the marker of a directory that `shows`, or None if it has none: it is the first of its keys."""
@@ -147,6 +147,10 @@ class Sweep:
         self._groups.clear()
         self._cache.end(self._load)
 
+    def _is_whole(self, prefix: str) -> bool:
+        """Say whether a directory is seen from its start: not those that the first one lies in."""
+        return prefix == self._first or not self._first.startswith(prefix)
+
     def _take(self, listed: ListedObject, asked_at: float, changes_before: int) -> None:
         key, groups = listed.key, self._groups
         if self.is_over or key <= self._last or not key.startswith(self.top):
@@ -165,6 +169,6 @@ class Sweep:
         groups[-1].part = None
 
     def _complete(self, group: _Group) -> None:
-        if group.prefix != self.top or self._is_whole:
+        if self._is_whole(group.prefix):
             self.brought.add(group.prefix)
             self._cache.store_part(self._load, group.prefix, group.listing(), group.asked_at, group.changes_before)

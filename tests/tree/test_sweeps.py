@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from spacesfs.attributes import AttributeDefaults
 from spacesfs.tree.directory import Listing, list_directory
@@ -12,6 +13,7 @@ from spacesfs.tree.stream import Stream
 from spacesfs.tree.view import View
 from tests.memory_store import MemoryStore
 
+TTL_SECONDS = 10.0
 DEFAULTS = AttributeDefaults(1000, 1000, 0o644, 0o755)
 SEGMENTS = st.sampled_from(["a", "a-", "a.b", "a0", "b", "c", "", "é", "\U0010ffff"])
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -45,11 +47,45 @@ def test_a_walk_sees_what_listing_one_by_one_shows(keys: list[str], page_keys: i
     trio.run(run)
 
 
-CHANGES = st.lists(st.tuples(st.sampled_from(["look", "list", "store", "remove"]), KEYS), max_size=30)
+async def wait(_: MemoryStore, __: View, key: str) -> None:
+    await trio.sleep(TTL_SECONDS * len(key) / 6)
 
 
-@settings(max_examples=200)
-@given(st.lists(KEYS, max_size=15), CHANGES, st.sampled_from([1, 2, 1000]))
+async def put(store: MemoryStore, view: View, key: str) -> None:
+    if not any(other.startswith(key + "/") or key.startswith(other + "/") for other in store.names()):
+        store.set(key, b"new")
+        view.note_stored(store.info(key))
+
+
+async def remove(store: MemoryStore, view: View, key: str) -> None:
+    if key in store.names():
+        store.remove(key)
+        view.note_removed(key)
+        prefix = key[: key.rfind("/") + 1]
+        if prefix and not any(other.startswith(prefix) for other in store.names()):
+            view.doubt("")  # a mount does not let directories vanish
+
+
+async def look(store: MemoryStore, view: View, key: str) -> None:
+    found = await view.find(key[: key.rfind("/") + 1], key[key.rfind("/") + 1 :])
+    is_directory = any(other.startswith(key + "/") for other in store.names())
+    assert (found is not None) == (is_directory or key in store.names())
+    assert found is None or found.attributes.is_directory == is_directory
+
+
+async def show(store: MemoryStore, view: View, key: str) -> None:
+    prefix = key[: key.rfind("/") + 1]
+    listing, alone = await view.listing(prefix), await list_directory(store, prefix)
+    assert listing.directories == alone.directories
+    assert listing.objects.keys() == alone.objects.keys()
+
+
+CALLS = {"look": look, "list": show, "store": put, "remove": remove, "wait": wait}
+CHANGES = st.lists(st.tuples(st.sampled_from(sorted(CALLS)), KEYS), max_size=30)
+
+
+@settings(max_examples=400)
+@given(st.lists(KEYS, min_size=5, max_size=25), CHANGES, st.sampled_from([1, 2, 1000]))
 def test_our_own_changes_are_in_whatever_is_on_its_way(
     keys: list[str], changes: list[tuple[str, str]], page_keys: int
 ) -> None:
@@ -61,31 +97,12 @@ def test_our_own_changes_are_in_whatever_is_on_its_way(
         plain = [key for key in keys if all(key.split("/"))]
         for key in plain:
             store.set(key, b"x")
-        view = View(store, DEFAULTS, 60.0, 5)
+        view = View(store, DEFAULTS, TTL_SECONDS, 5)
         for what, key in changes:
-            directory, _, name = key.rpartition("/")
-            prefix = directory + "/" if directory else ""
-            if not all(key.split("/")):
-                continue
-            if what == "store" and not any(k.startswith(key + "/") or key.startswith(k + "/") for k in store.names()):
-                store.set(key, b"new")
-                view.note_stored(store.info(key))
-            elif what == "remove" and key in store.names():
-                store.remove(key)
-                view.note_removed(key)
-                if prefix and not any(k.startswith(prefix) for k in store.names()):
-                    view.doubt("")  # as a mount does not let directories vanish
-            elif what == "look":
-                found = await view.find(prefix, name)
-                is_directory = any(k.startswith(key + "/") for k in store.names())
-                assert (found is not None) == (is_directory or key in store.names())
-                assert found is None or found.attributes.is_directory == is_directory
-            elif what == "list":
-                listing, alone = await view.listing(prefix), await list_directory(store, prefix)
-                assert listing.directories == alone.directories
-                assert listing.objects.keys() == alone.objects.keys()
+            if all(key.split("/")):
+                await CALLS[what](store, view, key)
 
-    trio.run(run)
+    trio.run(run, clock=MockClock(autojump_threshold=0))
 
 
 @given(
@@ -121,7 +138,7 @@ def test_a_stream_shows_what_stays_exactly_once(names: list[str], page_keys: int
     trio.run(run)
 
 
-async def test_a_page_that_was_let_go_of_has_the_same_ends(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_page_that_was_let_go_of_has_the_same_ends(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     store.page_keys = 2
     for number in range(30):
@@ -137,3 +154,18 @@ async def test_a_page_that_was_let_go_of_has_the_same_ends(autojump_clock: trio.
     first = await stream.page(0)
     assert first is not None
     assert sorted(first.listing.objects) == ["00-a", "00-b", "01"]
+
+
+async def test_what_a_walk_that_goes_on_deep_inside_has_not_seen_from_its_start(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    for key in ("t/a", "t/b/a", "t/b/c/d/x", "t/b/e/y", "t/f"):
+        store.set(key, b"x")
+    view = View(store, DEFAULTS, TTL_SECONDS, 5)
+    await view.listing("")
+    await view.listing("t/")  # by a sweep from here on
+    await trio.sleep(TTL_SECONDS * 0.7)
+    await view.listing("t/b/")
+    await trio.sleep(TTL_SECONDS * 0.7)  # what was listed is old by now, the walk is not
+    await view.listing("t/b/c/d/")
+    for prefix in ("t/b/c/", "t/b/", "t/", ""):
+        assert await view.listing(prefix) == await list_directory(store, prefix)
