@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.cache.attribute_store import AttributeStore
 from spacesfs.client.client import Bucket
 from spacesfs.content.content import Contents
 from spacesfs.content.file import FileFactory
@@ -35,14 +36,25 @@ from spacesfs.pending.scheduler import Scheduler
 from spacesfs.pending.streaming import Streams
 from spacesfs.pending.uploads import UploadRows, Uploads
 from spacesfs.properties import PropertyKeeper
-from spacesfs.tree.inodes import InodeTable
+from spacesfs.tree.inodes import INODE_BYTES, LEAST_INODES, InodeTable, Kernel, NoKernel
+from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
 
 log = logging.getLogger(__name__)
 
 _SAVE_LEFT_SECONDS = 5.0
+_INODE_SHARE = 2  # of as much memory as contents may take, for names that the kernel holds
 _IDLE_SHARE = 6  # of the memory, for small files that wait
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeOptions:
+    """Where descriptions are kept, how many bytes the file may take, and what tells this bucket from all others."""
+
+    path: Path
+    limit_bytes: int
+    space: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,8 @@ class MountOptions:
     """What the parts need to know. Sizes in bytes, times in seconds; ``prefix`` is empty or ends in ``/``.
 
     ``is_direct``: every acknowledged change is in the Space. ``sends_on_fsync``: after fsync it is. ``pages_on_disk``:
-    where what was read is kept; None for nowhere.
+    where what was read is kept; ``attributes_on_disk``: where descriptions are; None for nowhere. ``asks_objects``:
+    files have the attributes that their objects carry.
     """
 
     prefix: str
@@ -63,6 +76,8 @@ class MountOptions:
     is_direct: bool
     sends_on_fsync: bool
     pages_on_disk: DiskOptions | None = None
+    attributes_on_disk: AttributeOptions | None = None
+    asks_objects: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +92,13 @@ class Parts:
     surroundings: Surroundings
 
 
-async def assemble(
-    bucket: Bucket, journal: Journal, staged: Path, options: MountOptions, nursery: trio.Nursery
+async def assemble(  # noqa: PLR0917 - what a mount is made of
+    bucket: Bucket,
+    journal: Journal,
+    staged: Path,
+    options: MountOptions,
+    nursery: trio.Nursery,
+    kernel: Kernel | None = None,
 ) -> Parts:
     """Join the parts over what an earlier process left, and let changes go out in ``nursery`` until it is cancelled.
 
@@ -88,7 +108,16 @@ async def assemble(
     spawn = _spawner(nursery)
     idle_bytes = options.memory_bytes // _IDLE_SHARE
     reading = await open_reading(bucket, options.memory_bytes - idle_bytes, options.pages_on_disk, spawn)
-    view = View(bucket, options.defaults, options.ttl_seconds, mounted_ns, reading.glimpse)
+    view = View(
+        bucket,
+        options.defaults,
+        options.ttl_seconds,
+        mounted_ns,
+        reading.glimpse,
+        _attribute_store(options, spawn),
+        spawn,
+        asks_objects=options.asks_objects,
+    )
     overlay = _recovered_overlay(journal)
     staging = StagingArea(staged, options.staging_bytes, journal.next_content_number, options.timeout_seconds, spawn)
 
@@ -120,17 +149,22 @@ async def assemble(
     )
     marker = await view.marker(options.prefix) if options.prefix else None
     root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
-    table = InodeTable(options.prefix, root)
+    table = InodeTable(
+        options.prefix, root, kernel, max(options.memory_bytes // _INODE_SHARE // INODE_BYTES, LEAST_INODES)
+    )
     carried = Carried(bucket, view.known)
     factory = FileFactory(contents, reading.reader, reading.read_ahead)
     streams = Streams(uploads, carried, spawn)
     files = OpenFiles(factory, table, ledger, streams, sends_on_fsync=options.sends_on_fsync)
     resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
+    refresher = Refresher(table, view, kernel or NoKernel(), options.ttl_seconds)
     surroundings = Surroundings(table, view, overlay, files)
     executor = Executor(bucket, ledger, carried, puts, uploads, reading.budget, surroundings)
     properties = PropertyKeeper(view, ledger, files, carried)
     names = Namespace(bucket, table, view, resolver, files, ledger)
-    filesystem = FileSystem(table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse)
+    filesystem = FileSystem(
+        table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse, refresher
+    )
     for intent in overlay:
         scheduler.changed(intent.key, 0.0)
     nursery.start_soon(scheduler.run, executor)
@@ -138,6 +172,15 @@ async def assemble(
     nursery.start_soon(_save_left, files)
     nursery.start_soon(uploads.clean_up, lambda number: bool(overlay.users(number)))
     return Parts(filesystem, table, ledger, reading, staging, surroundings)
+
+
+def _attribute_store(options: MountOptions, spawn: Spawn) -> AttributeStore | None:
+    on_disk = options.attributes_on_disk
+    if on_disk is None or not options.asks_objects:
+        return None
+    store = AttributeStore(on_disk.path, on_disk.limit_bytes, on_disk.space)
+    spawn(store.run)
+    return store
 
 
 def _recovered_overlay(journal: Journal) -> Overlay:

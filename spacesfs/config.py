@@ -43,6 +43,13 @@ class Durability(StrEnum):
     SPACE = "space"
 
 
+class AttributeSource(StrEnum):
+    """Where the mode, owner and times of files come from: their objects' metadata, or the listing alone."""
+
+    SPACE = "space"
+    SERVER = "server"
+
+
 class LogLevel(StrEnum):
     """The least severe record that is logged."""
 
@@ -248,6 +255,11 @@ class Options(BaseSettings):
     gid: Id = Field(default_factory=os.getgid, description="Group of files that name none.")
     file_mode: Mode = Field(default=0o644, description="Permissions of files that name none, in octal.")
     dir_mode: Mode = Field(default=0o755, description="Permissions of directories that name none, in octal.")
+    attributes: AttributeSource = Field(
+        default=AttributeSource.SPACE,
+        description="Whose modes, owners and times are shown: those that objects carry, at one request for each new "
+        "version; or what the server lists, its time and the defaults, at none.",
+    )
     allow_other: bool = Field(default=False, description="Let other users of this host use the mount.")
     cache_dir: Folder = Field(default_factory=default_cache_dir, description="Where what was read is kept for later.")
     cache_size: Annotated[Size, _at_least(16 * MIB)] = Field(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -26,12 +27,20 @@ from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.ledger import Ledger
 from spacesfs.pending.scheduler import Left
 from spacesfs.properties import PropertyKeeper
+from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, segment_of, split_key
+from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Entry, Resolver
+from spacesfs.tree.stream import Stream
 from spacesfs.tree.view import View
 from spacesfs.xattrs import Xattrs
 
+_PLACE_BITS = (
+    24  # of a position in a directory; what is above counts pages, of 1,000 names and those that are only here
+)
+_PLACES = (1 << _PLACE_BITS) - 1
+_KEPT_PAGES = 2
 BLOCK_BYTES = 512  # st_blocks counts these, whatever st_blksize says
 
 
@@ -70,10 +79,14 @@ class AttributeChange:
 
 @dataclass(slots=True)
 class DirectoryHandle:
-    """One open of a directory: a snapshot of its names, so that positions stay good while it changes."""
+    """One open of a directory: a snapshot of its names, so that positions stay good while it changes.
+
+    A large directory comes by and by; ``pages`` are those at hand. A position is a page and a place in it.
+    """
 
     inode: Inode
-    entries: list[Entry]
+    pages: OrderedDict[int, list[Entry]]
+    stream: Stream | None = None
 
 
 class FileSystem:
@@ -90,6 +103,7 @@ class FileSystem:
         properties: PropertyKeeper,
         pages: PageReader,
         glimpse: Glimpse,
+        refresher: Refresher,
     ) -> None:
         self._table = table
         self._view = view
@@ -98,6 +112,7 @@ class FileSystem:
         self._properties = properties
         self._pages = pages
         self._glimpse = glimpse
+        self.refresher = refresher
         self.files = files
         self.names = names
         self.xattrs = Xattrs(properties, ledger.scheduler)
@@ -150,28 +165,51 @@ class FileSystem:
     # --- directories
 
     async def opendir(self, number: int) -> int:
-        """Take a snapshot of a directory; return its handle."""
+        """Take a snapshot of a directory, or of its beginning; return its handle."""
         inode = self._table[number]
         asked_at = trio.current_time()
-        listing = await self._view.listing(inode.key)
+        found = await self._view.opened(inode.key)
         self._table.pin(inode)
         handle = self._next_directory
         self._next_directory += 1
-        self._directories[handle] = DirectoryHandle(inode, self._resolver.entries(inode, listing, asked_at))
+        opened = DirectoryHandle(inode, OrderedDict())
+        if isinstance(found, Listing):
+            opened.pages[0] = self._resolver.entries(inode, found, asked_at)
+        else:
+            opened.stream = found
+        self._directories[handle] = opened
         return handle
 
     def entry(self, handle: int, position: int) -> tuple[str, Inode, int] | None:
-        """Return the first entry from a position of a directory handle on, and the next position; None past the end.
+        """Return the first entry from a position of a directory handle on, and the next position.
 
-        The caller adds a look-up to the inode if the kernel takes it, and else gives it to ``drop_unused``.
+        None past what is at hand: `load` tells where it goes on. The caller adds a look-up to the inode if the kernel
+        takes it, and else gives it to ``drop_unused``.
         """
         directory = self._directory(handle)
-        for number in range(position, len(directory.entries)):
-            entry = directory.entries[number]
-            inode = self._resolver.entry(directory.inode, entry)
+        page, first = position >> _PLACE_BITS, position & _PLACES
+        entries = directory.pages.get(page, ())
+        for place in range(first, len(entries)):
+            inode = self._resolver.entry(directory.inode, entries[place])
             if inode is not None:
-                return entry.name, inode, number + 1
+                return entries[place].name, inode, page << _PLACE_BITS | place + 1
         return None
+
+    async def load(self, handle: int, position: int) -> int | None:
+        """Fetch what comes after all that is at hand from a position on; return its position, or None at the end."""
+        directory = self._directory(handle)
+        if directory.stream is None:
+            return None
+        number = position >> _PLACE_BITS
+        if number in directory.pages:
+            number, position = number + 1, (number + 1) << _PLACE_BITS
+        page = await directory.stream.page(number)
+        if page is None:
+            return None
+        directory.pages[number] = self._resolver.page_entries(directory.inode, page)
+        while len(directory.pages) > _KEPT_PAGES:
+            directory.pages.popitem(last=False)
+        return position
 
     def drop_unused(self, inode: Inode) -> None:
         """The kernel did not take an entry."""
@@ -179,7 +217,10 @@ class FileSystem:
 
     def releasedir(self, handle: int) -> None:
         """Forget a snapshot."""
-        self._table.unpin(self._directories.pop(handle).inode)
+        directory = self._directories.pop(handle)
+        if directory.stream is not None:
+            directory.stream.close()
+        self._table.unpin(directory.inode)
 
     async def fsyncdir(self, handle: int) -> None:
         """Names are safe when their calls return; where fsync means the Space, those in the directory get there first.

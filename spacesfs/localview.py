@@ -60,7 +60,8 @@ class LocalView:
     def told_names(self, prefix: str) -> ToldNames:
         """Return what is acknowledged of the names in a directory."""
         names = self._overlay.names(prefix)
-        return ToldNames(names.directories | names.files.keys(), names.hidden_files, names.hidden_directories)
+        shown = names.directories | names.files.keys()
+        return ToldNames(shown, names.hidden_files, names.hidden_directories, names.directories)
 
     def _told_directory(self, key: str) -> Told:
         marker = self._overlay.present(key)

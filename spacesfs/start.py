@@ -14,14 +14,14 @@ from typing import Generic
 import trio
 
 from spacesfs.access import Config, find_key, first_key, locate
-from spacesfs.assembly import MountOptions
+from spacesfs.assembly import AttributeOptions, MountOptions
 from spacesfs.attributes import AttributeDefaults
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.endpoint import EndpointError
 from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
 from spacesfs.client.transport import ClientOptions
 from spacesfs.client.wire.stock import proxy_for
-from spacesfs.config import Durability, MountConfig, SpaceConfig
+from spacesfs.config import AttributeSource, Durability, MountConfig, SpaceConfig
 from spacesfs.content.reading import DiskOptions, pages_bytes
 from spacesfs.errors import MountError
 from spacesfs.metrics import RequestCounter
@@ -38,6 +38,7 @@ Tell = Callable[[str], None]
 
 _PROBE_NAME = ".spacesfs-may-write"  # the key of a multipart upload that is aborted at once; it never becomes an object
 _MADE = "bucket-made-at"  # a fact of the journal, in nanoseconds since the epoch
+_MAX_ATTRIBUTE_BYTES = 256 << 20
 _CLOSE_SECONDS = 10.0  # for the journal's last commits
 _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # Docker's and Podman's
 
@@ -223,10 +224,15 @@ def with_safe_durability(config: Config) -> tuple[Config, list[str]]:
 
 def serving_options(config: MountConfig, kernel_bytes: int) -> MountOptions:
     """Return what the parts of a mount need to know whose kernel's requests take ``kernel_bytes`` of the memory."""
-    pages = DiskOptions(
-        config.cache_dir / "pages", pages_bytes(config.cache_size), f"{config.address.url} {config.bucket}"
+    space = f"{config.address.url} {config.bucket}"
+    return replace(
+        mount_options(config),
+        memory_bytes=config.memory - kernel_bytes,
+        pages_on_disk=DiskOptions(config.cache_dir / "pages", pages_bytes(config.cache_size), space),
+        attributes_on_disk=AttributeOptions(
+            config.cache_dir / "attributes.sqlite", attribute_bytes(config.cache_size), space
+        ),
     )
-    return replace(mount_options(config), memory_bytes=config.memory - kernel_bytes, pages_on_disk=pages)
 
 
 def mount_options(config: SpaceConfig) -> MountOptions:
@@ -235,10 +241,16 @@ def mount_options(config: SpaceConfig) -> MountOptions:
         prefix=config.prefix,
         defaults=AttributeDefaults(config.uid, config.gid, config.file_mode, config.dir_mode),
         memory_bytes=config.memory,
-        staging_bytes=config.cache_size - pages_bytes(config.cache_size),
+        staging_bytes=config.cache_size - pages_bytes(config.cache_size) - attribute_bytes(config.cache_size),
         ttl_seconds=config.metadata_ttl,
         timeout_seconds=config.timeout,
         grace_seconds=config.grace,
         is_direct=config.durability is Durability.SPACE,
         sends_on_fsync=config.durability is Durability.FSYNC,
+        asks_objects=config.attributes is AttributeSource.SPACE,
     )
+
+
+def attribute_bytes(cache_bytes: int) -> int:
+    """Return which part of a cache is for descriptions of objects, about 500 bytes each."""
+    return min(cache_bytes // 32, _MAX_ATTRIBUTE_BYTES)

@@ -18,6 +18,8 @@ from spacesfs.fuse.messages import (
     Drop,
     Failed,
     MountStatus,
+    Refresh,
+    Refreshed,
     Reply,
     Request,
     Retry,
@@ -119,6 +121,20 @@ def ask_drop(control: Path, paths: list[str]) -> int:
         MountError: It can't be done.
     """
     return _count(control, Drop(paths))
+
+
+def refresh_mount(control: Path, path: str) -> bool:
+    """Have a mount forget what it knows at and below a path, relative to its root; say whether the kernel has, too.
+
+    Raises:
+        MountError: No answer, or not the one asked for.
+    """
+    with _replies(control, Refresh(path), _ANSWER_SECONDS) as replies:
+        for reply in replies:
+            if isinstance(reply, Refreshed):
+                return reply.is_complete
+            break
+    raise MountError("the mount gave no answer; see its log")
 
 
 def _count(control: Path, request: Request) -> int:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "list": "spacesfs.cli.inspect:list_mounts",
     "status": "spacesfs.cli.inspect:status",
     "sync": "spacesfs.cli.sync:sync",
+    "refresh": "spacesfs.cli.refresh:refresh",
     "pending": "spacesfs.cli.pending:pending",
     "config": "spacesfs.cli.settings:config",
     "demo": "spacesfs.cli.demo:demo",

@@ -17,6 +17,10 @@ class BucketCalls:
         self.name = name
         self._transport = transport
 
+    def server_time_ns(self) -> int:
+        """Return the latest time that the server's clock may show now: nothing stored so far has a later one."""
+        return self._transport.server_time_ns()
+
 
 def no_result(_: Reply) -> None:
     """Parse the reply of a call whose success says all."""

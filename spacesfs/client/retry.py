@@ -98,10 +98,24 @@ class ServerClock:
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
+        self._heard = ""
+        self._lead = timedelta(seconds=1)
 
     def now(self, local: datetime) -> datetime:
         """Return the server's time at the local time ``local``."""
         return local + self._offset
+
+    def hear(self, date_header: str, local: datetime) -> None:
+        """Note the Date of any reply, which has whole seconds."""
+        if date_header == self._heard:
+            return  # what is known is nearer to the truth
+        moment = _http_date(date_header)
+        if moment is not None and abs(moment - local) <= _BELIEVED_SKEW:
+            self._heard, self._lead = date_header, moment - local + timedelta(seconds=1)
+
+    def latest(self, local: datetime) -> datetime:
+        """Return the latest time that the server's clock may show; by what it said last, else by the local one."""
+        return local + self._lead
 
     def correct(self, date_header: str | None, local: datetime) -> bool:
         """Learn from the Date of a refused request; True if we were so far off that a retry makes sense."""

@@ -133,6 +133,10 @@ class Transport:
         """Return how fast calls may go at present, and whether the Space is there."""
         return self._admission.statistics()
 
+    def server_time_ns(self) -> int:
+        """Return the latest time that the server's clock may show now, in nanoseconds since the epoch."""
+        return int(self._signer.clock.latest(datetime.now(UTC)).timestamp() * 1e9)
+
     async def send(self, call: Call, parse: Callable[[Reply], T]) -> T:
         """Send a call until it succeeds or retrying makes no sense.
 
@@ -252,6 +256,7 @@ class Transport:
             body.drop()
             landing.drop()
             del request.extensions[SINK]  # it refers to the caller's buffer, and httpx keeps the request
+        self._signer.clock.hear(reply.headers.get("date", ""), datetime.now(UTC))
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
             raise self._refused(call, reply)
         return parse(reply)

@@ -27,6 +27,8 @@ from spacesfs.fuse.messages import (
     Drop,
     Failed,
     MountStatus,
+    Refresh,
+    Refreshed,
     Reply,
     Request,
     Retry,
@@ -70,6 +72,9 @@ class ControlTarget(Protocol):
         Raises:
             FsError, MountError: It can't be done.
         """
+
+    async def refresh(self, path: str) -> bool:
+        """Forget what is known of what lies at and below a path; say whether the kernel has, too."""
 
 
 class _BadRequest(Exception):
@@ -134,7 +139,7 @@ async def _answer(target: ControlTarget, stream: trio.SocketStream) -> None:
             await _send(stream, await _reply(target, request))
 
 
-async def _reply(target: ControlTarget, request: Status | Retry | Drop) -> Reply:
+async def _reply(target: ControlTarget, request: Status | Retry | Drop | Refresh) -> Reply:
     try:
         match request:
             case Status():
@@ -143,6 +148,8 @@ async def _reply(target: ControlTarget, request: Status | Retry | Drop) -> Reply
                 return Counted(target.retry(paths))
             case Drop(paths):
                 return Counted(await target.drop(paths))
+            case Refresh(path):
+                return Refreshed(await target.refresh(path))
     except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and the server goes on
         return _failure(error)
 

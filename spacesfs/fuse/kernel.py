@@ -8,22 +8,25 @@ import queue
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import pyfuse3
+import trio
 
 from spacesfs.fuse.mountpoint import mounted_at
 
 log = logging.getLogger(__name__)
 
 READ_AHEAD_KIB = 4096  # 128 by default, and then a request has 128 KiB; so it has the most there is, 1 MiB
-MAX_QUEUED = 10_000  # notifications; what is lost is believed until its time-out
+MAX_QUEUED = 100_000  # notifications; what is lost is believed until its time-out
 
 _BDI = Path("/sys/class/bdi")
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
 _CONTROL_SECONDS = 10.0
+_STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +118,22 @@ class KernelNotifier:
 
     def __init__(self) -> None:
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(MAX_QUEUED)
+        self._is_over = False
+        self._telling = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="kernel-notifier", daemon=True)
         self.sent = 0
         self.dropped = 0
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin, once the kernel is there to be told."""
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """Send no more. A notification that hangs is left alone: it ends with the mount."""
+    def close(self) -> None:
+        """Tell no more: the kernel goes. A notification that hangs is left alone: it ends with the mount."""
+        self._is_over = True
         self._put(None)
+        if self._telling.acquire(timeout=_STOP_SECONDS):
+            self._telling.release()
 
     def invalidate_inode(self, inode: int, *, attributes_only: bool = False) -> None:
         """Forget an inode's attributes and, unless told otherwise, its pages."""
@@ -134,6 +142,19 @@ class KernelNotifier:
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         """Forget what stands under a name."""
         self._put(lambda: pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)))
+
+    async def settle(self, seconds: float) -> bool:
+        """Return when all was told so far, or after some time; say which. Not for who answers a request."""
+        token, told = trio.lowlevel.current_trio_token(), trio.Event()
+
+        def tell() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(told.set)
+
+        self._put(tell)
+        with trio.move_on_after(seconds):
+            await told.wait()
+        return told.is_set()
 
     def _put(self, notify: Callable[[], None] | None) -> None:
         try:
@@ -144,7 +165,9 @@ class KernelNotifier:
     def _run(self) -> None:
         while (notify := self._queue.get()) is not None:
             try:
-                notify()
+                with self._telling:
+                    if not self._is_over:
+                        notify()
             except OSError as error:  # the kernel does not know it, or the mount is gone
                 log.debug("notification: %s", error)
             self.sent += 1

@@ -1,7 +1,8 @@
 """What the control socket of a mount speaks: one JSON object per line, told apart by its ``type``.
 
 A client sends one request. ``Status`` is answered by ``MountStatus``; ``Sync`` by any number of ``SyncProgress`` and
-then ``SyncDone``; ``Retry`` and ``Drop`` by ``Counted``; any by ``Failed``. Then the connection ends.
+then ``SyncDone``; ``Retry`` and ``Drop`` by ``Counted``;
+``Refresh`` by ``Refreshed``; any by ``Failed``. Then the connection ends.
 """
 
 from __future__ import annotations
@@ -38,6 +39,12 @@ class Drop(Message, frozen=True, tag="drop"):
     """Forget for good what waits at and below paths, relative to the mount's root; "" is all."""
 
     paths: list[str]
+
+
+class Refresh(Message, frozen=True, tag="refresh"):
+    """Forget what is known of what lies at and below ``path``, relative to the mount's root; "" is all."""
+
+    path: str
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -182,6 +189,12 @@ class SyncDone(Message, frozen=True, tag="done"):
     """All of it is in the Space."""
 
 
+class Refreshed(Message, frozen=True, tag="refreshed"):
+    """What is looked at now is asked for. ``is_complete``: the kernel has taken it all in."""
+
+    is_complete: bool
+
+
 class Counted(Message, frozen=True, tag="counted"):
     """How many changes it was done to."""
 
@@ -195,8 +208,8 @@ class Failed(Message, frozen=True, tag="failed"):
     errno_name: str = ""
 
 
-Request = Status | Sync | Retry | Drop
-Reply = MountStatus | SyncProgress | SyncDone | Counted | Failed
+Request = Status | Sync | Retry | Drop | Refresh
+Reply = MountStatus | SyncProgress | SyncDone | Counted | Refreshed | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

@@ -14,6 +14,7 @@ from spacesfs import __version__
 from spacesfs.assembly import Parts
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
+from spacesfs.fuse.kernel import KernelNotifier
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.observing import reading_of
 from spacesfs.pending.intents import Intent, Present, kind_of
@@ -21,6 +22,7 @@ from spacesfs.pending.scheduler import Left
 from spacesfs.pending.selection import selected
 from spacesfs.start import Connection
 
+_KERNEL_SECONDS = 5.0  # for what it has to forget; it waits for requests in flight
 _REST_SECONDS, _POLL_SECONDS = 60.0, 0.05
 
 
@@ -34,6 +36,7 @@ class Mount:
     connection: Connection[MountConfig]
     parts: Parts
     journal: Path
+    kernel: KernelNotifier
     notices: list[str]
     read_only_reason: str | None
     kernel_notice: str | None = None
@@ -139,6 +142,11 @@ class Mount:
         for intent in found:
             self.parts.surroundings.dropped(intent)
         return len(found)
+
+    async def refresh(self, path: str) -> bool:
+        """Forget what is known of what lies at and below a path; say whether the kernel has, too."""
+        self.parts.filesystem.refresher.refresh(path)
+        return await self.kernel.settle(_KERNEL_SECONDS)
 
     async def _resting(self, paths: list[str]) -> list[Intent]:
         """Return the intents at and below paths once none is under way: it could still arrive."""

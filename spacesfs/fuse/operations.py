@@ -82,6 +82,7 @@ class Operations(pyfuse3.Operations):
         try:
             return self._entry(await self._fs.lookup(parent_inode, name))
         except NotFound:
+            self._fs.refresher.note_denied(parent_inode, name)
             nothing = EntryAttributes()
             nothing.st_ino = InodeT(0)
             nothing.entry_timeout = self._ttl_seconds
@@ -142,13 +143,17 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """Send entries with their attributes, as many as the reply takes."""
-        position = start_id
-        while (entry := self._fs.entry(fh, position)) is not None:
-            name, inode, position = entry
-            if not pyfuse3.readdir_reply(token, FileNameT(name.encode()), self._entry(inode), position):
-                self._fs.drop_unused(inode)
-                return
-            inode.lookups += 1
+        position: int | None = start_id
+        has_sent = False
+        while position is not None and not has_sent:  # what is at hand goes now, the rest when the kernel asks again
+            while (entry := self._fs.entry(fh, position)) is not None:
+                name, inode, position = entry
+                if not pyfuse3.readdir_reply(token, FileNameT(name.encode()), self._entry(inode), position):
+                    self._fs.drop_unused(inode)
+                    return
+                inode.lookups += 1
+                has_sent = True
+            position = None if has_sent else await self._fs.load(fh, position)
 
     @_handler
     async def releasedir(self, fh: FileHandleT) -> None:

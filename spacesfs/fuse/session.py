@@ -14,7 +14,7 @@ from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.ending import Ending, end_on_signal, watch
-from spacesfs.fuse.kernel import KernelLimits, tune
+from spacesfs.fuse.kernel import KernelLimits, KernelNotifier, tune
 from spacesfs.fuse.mount import Mount
 from spacesfs.fuse.mountpoint import recover_stale_mount
 from spacesfs.fuse.operations import Operations
@@ -60,12 +60,13 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None], tell: Tell
         try:
             async with opened(folder, connection) as journal, open_team() as nursery:
                 notices += recovered_notices(journal)
+                notifier = KernelNotifier()
                 limits = KernelLimits.within(config.memory)
                 options = serving_options(connection.config, limits.memory_bytes)
-                parts = await assemble(connection.bucket, journal, folder.staged, options, nursery)
+                parts = await assemble(connection.bucket, journal, folder.staged, options, nursery, notifier)
                 for notice in notices:
                     tell(notice)
-                mount = Mount(connection, parts, folder.path, notices, read_only_reason)
+                mount = Mount(connection, parts, folder.path, notifier, notices, read_only_reason)
                 folder.note(f"{SERVING} {config.mountpoint}")
                 await _serve_kernel(mount, Ending(mount, folder), limits, nursery, on_ready)
                 nursery.cancel_scope.cancel()
@@ -78,6 +79,7 @@ class _Kernel:
 
     def __init__(self, mount: Mount) -> None:
         self._is_open = True
+        self._notifier = mount.kernel
         config = mount.config
         try:
             # Only now, for what lies below shows from here to the next line.
@@ -88,6 +90,7 @@ class _Kernel:
             raise MountError(
                 f"can't mount on {config.mountpoint}: {error}; fusermount3 says more with --foreground"
             ) from error
+        self._notifier.start()
         if recovered:
             log.warning("%s", recovered)
 
@@ -100,6 +103,7 @@ class _Kernel:
         """Let go of the kernel. A dead mount is what remains without ``unmount``."""
         if self._is_open:
             self._is_open = False
+            self._notifier.close()
             pyfuse3.close(unmount=unmount)
 
 

@@ -22,14 +22,15 @@ class Listing:
     """One directory as the Space shows it.
 
     ``objects`` holds the files by name, ``directories`` the names of sub-directories. A directory shadows a file of the
-    same name. ``has_marker`` says whether the directory has an object of its own, ``hides_keys`` whether there is
-    something in it that is not shown.
+    same name. ``has_marker`` says whether the directory has an object of its own, ``marker`` is that as a listing
+    showed it. ``hides_keys`` says whether there is something in the directory that is not shown.
     """
 
     objects: dict[str, ListedObject]
     directories: set[str]
     has_marker: bool
     hides_keys: bool = False
+    marker: ListedObject | None = None
 
     @property
     def is_vanished(self) -> bool:
@@ -57,7 +58,7 @@ def listing_of(pages: Iterable[ListPage], prefix: str) -> Listing:
             if is_name(name):
                 listing.objects[name] = listed
             elif not name:
-                listing.has_marker = True
+                listing.has_marker, listing.marker = True, listed
             else:
                 listing.hides_keys = True
         names = [key[len(prefix) : -1] for key in page.prefixes]

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Protocol
+
 from spacesfs.attributes import Attributes
 from spacesfs.client.models import ObjectVersion
 
+
+class Kernel(Protocol):
+    """What the kernel can be told to forget. Nothing of it waits."""
+
+    def invalidate_inode(self, inode: int, *, attributes_only: bool = False) -> None:
+        """Forget an inode's attributes and, unless told otherwise, its pages."""
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """Forget what stands under a name."""
+
+
+class NoKernel:
+    """Where there is none."""
+
+    def invalidate_inode(self, inode: int, *, attributes_only: bool = False) -> None:
+        """Nobody remembers."""
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """Nobody remembers."""
+
+
+LEAST_INODES = 20_000
+INODE_BYTES = 1024  # measured: 850, with name, version and attributes
+_LET_GO = 2  # names for each new one
 ROOT_NUMBER = 1  # FUSE_ROOT_ID
 
 
@@ -73,7 +100,17 @@ class InodeTable:
     Only sync methods: each call is atomic between awaits.
     """
 
-    def __init__(self, prefix: str, root_attributes: Attributes) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        root_attributes: Attributes,
+        kernel: Kernel | None = None,
+        limit: int = LEAST_INODES,
+    ) -> None:
+        """Begin with the root; of more than ``limit`` inodes the kernel is asked to let the oldest go."""
+        self._kernel = kernel or NoKernel()
+        self._limit = limit
+        self._ages: deque[int] = deque()
         self.root = Inode(ROOT_NUMBER, prefix, root_attributes, parent=None)
         self.root.lookups = 1
         self._by_number = {ROOT_NUMBER: self.root}
@@ -105,6 +142,9 @@ class InodeTable:
         self._next_number += 1
         self._by_number[inode.number] = inode
         parent.children[name] = inode
+        if not attributes.is_directory:
+            self._ages.append(inode.number)
+            self._keep_limit()
         return inode
 
     def unlink(self, parent: Inode, name: str) -> None:
@@ -118,6 +158,7 @@ class InodeTable:
         inode = parent.children.get(name)
         if inode is not None:
             inode.is_displaced = True
+            self._kernel.invalidate_entry(parent.number, name.encode())
             self.unlink(parent, name)
 
     def move(self, inode: Inode, parent: Inode, name: str) -> None:
@@ -156,6 +197,25 @@ class InodeTable:
             assert inode.number == number
             assert inode.lookups >= 0 <= inode.pins
             assert not inode.is_linked or inode.parent is None or inode.parent.number in self._by_number
+
+    def _keep_limit(self) -> None:
+        """Have the kernel forget old names, a few for each new one: it keeps as many as it has memory, not we.
+
+        Directories stay: one that is a program's current directory would lose its path.
+        """
+        if len(self._ages) > 2 * max(len(self._by_number), self._limit):
+            self._ages = deque(number for number in self._ages if number in self._by_number)
+        if len(self._by_number) <= self._limit:
+            return
+        left = _LET_GO
+        while left and self._ages:
+            inode = self._by_number.get(self._ages.popleft())
+            if inode is None:
+                continue
+            left -= 1
+            self._ages.append(inode.number)
+            if inode.parent is not None and inode.is_linked and not inode.pins:
+                self._kernel.invalidate_entry(inode.parent.number, inode.name.encode())
 
     def _reap(self, inode: Inode) -> None:
         while inode.parent is not None and not (inode.lookups or inode.pins or inode.children):

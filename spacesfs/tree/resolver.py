@@ -15,6 +15,7 @@ from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key
+from spacesfs.tree.stream import Page
 from spacesfs.tree.view import Found, View
 
 # The first calls after the Space went only run into their deadline. They count, too: to a look-up that fails the kernel
@@ -36,11 +37,12 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class ToldNames:
-    """What this mount has acknowledged of a directory's names."""
+    """What this mount has acknowledged of a directory's names; ``directories`` are those of ``shown`` that are some."""
 
     shown: frozenset[str]
     hidden_files: frozenset[str]
     hidden_directories: frozenset[str]
+    directories: frozenset[str] = frozenset()
 
 
 class Local(Protocol):
@@ -169,25 +171,34 @@ class Resolver:
             self._update(inode, await self._view.directory(inode.key))
             return
         key, expected = inode.key, self._local.version_of(inode)
-        info = await self._view.describe(key)
+        found = await self._view.look(key)
         if self._local.version_of(inode) != expected or inode.key != key:
             return  # changed or renamed here meanwhile: what was heard is old
-        if info is not None and expected is not None and info.etag == expected.etag:
-            self._update(inode, self._view.found(info))
+        version = found.version if found is not None else None
+        if found is not None and version is not None and expected is not None and version.etag == expected.etag:
+            self._update(inode, found)
         else:
             self._table.displace(parent, inode.name)
-            raise NotFound if info is None and not self._local.is_open(inode) else StaleFile
+            raise NotFound if found is None and not self._local.is_open(inode) else StaleFile
 
     def entries(self, directory: Inode, listing: Listing, asked_at: float) -> list[Entry]:
         """Return a snapshot of a directory, in the order of names; ``asked_at`` is when the listing was asked for."""
+        return self.page_entries(directory, Page(listing, asked_at, "", None))
+
+    def page_entries(self, directory: Inode, page: Page) -> list[Entry]:
+        """Return a snapshot of a part of a directory, in the order of names."""
         told = self._local.told_names(directory.key)
-        entries = {name: Entry(name, listed, asked_at) for name, listed in listing.objects.items()}
+        asked_at = page.asked_at
+        entries = {name: Entry(name, listed, asked_at) for name, listed in page.listing.objects.items()}
         for name in told.hidden_files:
             entries.pop(name, None)
-        entries.update((name, Entry(name, None, asked_at)) for name in listing.directories - told.hidden_directories)
-        entries.update((name, Entry(name, None, asked_at, is_local=True)) for name in told.shown)
+        directories = page.listing.directories - told.hidden_directories
+        entries.update((name, Entry(name, None, asked_at)) for name in directories)
+        for name in told.shown:
+            if _is_within(f"{name}/" if name in told.directories else name, page):
+                entries[name] = Entry(name, None, asked_at, is_local=True)
         for name, child in directory.children.items():
-            if self._local.is_ahead(child):
+            if self._local.is_ahead(child) and _is_within(f"{name}/" if child.attributes.is_directory else name, page):
                 entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
         return sorted(entries.values(), key=lambda entry: entry.name)
 
@@ -234,6 +245,10 @@ class Resolver:
         version = self._local.version_of(inode)
         is_same_kind = not found.is_described or known.kind == other.kind
         return is_same_kind and version is not None and found.version is not None and version.etag == found.version.etag
+
+
+def _is_within(name: str, page: Page) -> bool:
+    return page.after < name and (page.upto is None or name <= page.upto)
 
 
 def _may_answer(known: Inode, failure: SpacesError) -> bool:

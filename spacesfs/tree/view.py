@@ -4,43 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import trio
 from cachetools import TTLCache
 
 from spacesfs.attributes import AttributeDefaults, Attributes, attributes_of
-from spacesfs.cache.metadata import ListingCache, ObjectCache, is_unchanged
-from spacesfs.client.errors import NoSuchKey
+from spacesfs.cache.metadata import ListingCache
 from spacesfs.client.models import ListedObject, ListPage, ObjectInfo, ObjectVersion
 from spacesfs.tasks import open_team
-from spacesfs.tree.directory import Lister, Listing, list_directory, listing_of
+from spacesfs.tree.ahead import Spawn
+from spacesfs.tree.descriptions import DescribingStore, Descriptions, Glimpse, Memory
+from spacesfs.tree.directory import Lister, Listing, listing_of
 from spacesfs.tree.names import split_key
+from spacesfs.tree.stream import Stream
+from spacesfs.tree.sweeps import Sweeps
 
 _MAX_MARKERS = 50_000
 _MAX_ASKED = 10_000
 _ASKED_OFTEN = 3  # names in one directory within the TTL; asking for each costs two requests, for all usually one
 _MAX_ABSENT = 50_000
+_SECOND_NS = 10**9
 _MAX_SAMPLES = 100  # pages of 1,000 keys
 
 
-class ViewStore(Lister, Protocol):
+class ViewStore(Lister, DescribingStore, Protocol):
     """What is needed of a bucket here."""
 
-    async def head(self, key: str) -> ObjectInfo:
-        """Describe an object."""
-
-    async def list_page(self, prefix: str, *, delimiter: str | None = None, max_keys: int = ...) -> ListPage:
-        """Return the first page of a listing."""
-
-
-class Glimpse(Protocol):
-    """Somebody who may know an object from its bytes."""
-
-    async def describe(self, prefix: str, listed: ListedObject) -> ObjectInfo | None:
-        """Return the description of exactly what a listing shows, or None."""
+    async def list_page(
+        self,
+        prefix: str,
+        *,
+        delimiter: str | None = None,
+        max_keys: int = ...,
+        start_after: str | None = None,
+        resume: str | None = None,
+    ) -> ListPage:
+        """Return one page of a listing."""
 
 
 class _Unknown:
@@ -65,21 +68,40 @@ class View:
     The ``note_*`` methods keep the caches true to what this mount changed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts it joins
         self,
         store: ViewStore,
         defaults: AttributeDefaults,
         ttl_seconds: float,
         mounted_ns: int,
         glimpse: Glimpse | None = None,
+        memory: Memory | None = None,
+        spawn: Spawn | None = None,
+        *,
+        asks_objects: bool = True,
     ) -> None:
+        """Begin with nothing.
+
+        Args:
+            store: The bucket.
+            defaults: What an object without attributes has.
+            ttl_seconds: How long a listing, and the absence of something, is believed.
+            mounted_ns: The time that directories without a marker have.
+            glimpse: May know objects from their bytes.
+            memory: What this host has learnt of objects before.
+            spawn: Starts what is asked ahead; without, nothing is.
+            asks_objects: Whether files have the attributes that their objects carry; else a listing says all.
+        """
         self._store = store
-        self._glimpse = glimpse
         self._defaults = defaults
         self._mounted_ns = mounted_ns
+        self._asks_objects = asks_objects
         self._changes = 0  # an answer is remembered only if nothing changed here while the Space was asked
         self._listings: ListingCache[Listing] = ListingCache(ttl_seconds)
-        self._objects = ObjectCache(ttl_seconds)
+        self._objects = Descriptions(store, ttl_seconds, glimpse, memory if asks_objects else None, spawn)
+        self._spawn = spawn
+        self._streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()
+        self._sweeps = Sweeps(store, self._listings, self._objects.learn, ttl_seconds)
         self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
         self._asked: TTLCache[str, int] = TTLCache(_MAX_ASKED, ttl_seconds, timer=trio.current_time)
         self._samples: TTLCache[str, set[str]] = TTLCache(_MAX_SAMPLES, ttl_seconds, timer=trio.current_time)
@@ -90,25 +112,75 @@ class View:
         listing = self._listings.get(prefix)
         if listing is None and self._listings.is_worth_renewing(prefix):
             listing = await self.listing(prefix)
+        if listing is None and (stream := self._streams.get(prefix)) is not None and stream.reaches(name):
+            listing = stream.part()
         if listing is None:
+            listing = await self._sweeps.answering(prefix, name)
+        if listing is None:
+            if self._sweeps.has_seen(f"{prefix}{name}/"):
+                return await self.directory(f"{prefix}{name}/")
             listing = await self._listing_of_asked_often(prefix)
         if listing is None:
             return await self._probe(prefix + name)
         if name in listing.directories:
             return await self.directory(prefix + name + "/")
+        return await self._find_listed(prefix, name, listing)
+
+    async def _find_listed(self, prefix: str, name: str, listing: Listing) -> Found | None:
         listed = listing.objects.get(name)
         if listed is None:
             return None
-        info = self._objects.get(listed) or await self.describe(listed.key, listed)
-        return self.found(info) if info else None
+        if not self._asks_objects:
+            return self.glance_at_file(listed)
+        info = await self._objects.of_listed(prefix, name, listing)
+        if info is None:
+            self._drop(listed.key)
+            return None
+        if info is not self._objects.get(listed):
+            self._update_listing(info)
+        return self.found(info)
 
     async def listing(self, prefix: str) -> Listing:
         """Return a directory as the Space shows it."""
-        listing = self._listings.get(prefix)
+        listing = await self._listing_at_hand(prefix)
         if listing is None:
             with self._listings.loading(prefix) as load:
-                listing = await list_directory(self._store, prefix)
+                pages = [await self.page(prefix, None)]
+                while pages[-1].resume is not None:
+                    pages.append(await self.page(prefix, pages[-1].resume))
+                listing = listing_of(pages, prefix)
                 self._listings.store(load, listing)
+        return listing
+
+    async def opened(self, prefix: str) -> Listing | Stream:
+        """Return a directory as the Space shows it; one that takes more than one request comes page by page."""
+        listing = await self._listing_at_hand(prefix)
+        if listing is not None:
+            return listing
+        stream = Stream(self, self._listings, prefix, self._spawn, self._listings.begin(prefix))
+        try:
+            page = await stream.page(0)
+        except BaseException:
+            stream.close()
+            raise
+        if stream.is_whole and page is not None:
+            return self._listings.peek(prefix) or page.listing
+        self._streams[prefix] = stream
+        return stream
+
+    async def page(self, prefix: str, resume: str | None) -> ListPage:
+        """Return a page of a directory, and recall what this host knows of what is in it."""
+        page = await self._store.list_page(prefix, delimiter="/", resume=resume)
+        await self._objects.learn(page.objects)
+        return page
+
+    async def _listing_at_hand(self, prefix: str) -> Listing | None:
+        """Return the listing of a directory if it is fresh, or comes with others."""
+        listing = self._listings.get(prefix)
+        if listing is not None:
+            self._sweeps.note_use(prefix)
+        elif await self._sweeps.bring(prefix):
+            listing = self._listings.get(prefix)
         return listing
 
     def known_listing(self, prefix: str) -> Listing | None:
@@ -122,7 +194,7 @@ class View:
         if asked != _ASKED_OFTEN:
             return None
         with self._listings.loading(prefix) as load:
-            page = await self._store.list_page(prefix, delimiter="/")
+            page = await self.page(prefix, None)
             if page.resume is not None:
                 return None
             listing = listing_of([page], prefix)
@@ -131,41 +203,36 @@ class View:
 
     def glance_at_directory(self, key: str) -> Found:
         """Return what is known of a listed directory without asking."""
-        marker = self._markers.get(key)
+        if not self._asks_objects:
+            return self.plain_directory()
+        is_known, marker = self._known_marker(key)
         attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
-        return Found(attributes, None, is_described=key in self._markers)
+        return Found(attributes, None, is_described=is_known)
 
     def glance_at_file(self, listed: ListedObject) -> Found:
         """Return what is known of a listed file without asking."""
-        info = self._objects.get(listed)
+        info = self._objects.get(listed) if self._asks_objects else None
         if info is not None:
             return self.found(info)
         version = ObjectVersion(listed.key, listed.etag, listed.size)
-        return Found(self._defaults.for_file(listed.last_modified_ns), version, is_described=False)
+        attributes = self._defaults.for_file(listed.last_modified_ns)
+        return Found(attributes, version, is_described=not self._asks_objects)
 
-    async def describe(self, key: str, listed: ListedObject | None = None) -> ObjectInfo | None:
-        """Ask the Space for an object; None if there is none. Remembers the answer.
+    async def look(self, key: str) -> Found | None:
+        """Ask the Space for a file; None if there is none."""
+        if self._asks_objects:
+            info = await self.describe(key)
+            return self.found(info) if info is not None else None
+        page = await self._store.list_page(key, max_keys=1)
+        return self.glance_at_file(page.objects[0]) if page.objects and page.objects[0].key == key else None
 
-        Of what a fresh listing shows, the bytes may be asked for instead: they come with the same answer.
-        """
-        before = self._objects.latest(key)
-        info: ObjectInfo | None = None
-        if listed is not None and self._glimpse is not None:
-            info = await self._glimpse.describe(split_key(key)[0], listed)
-        try:
-            info = info or await self._store.head(key)
-        except NoSuchKey:
-            info = None
-        if self._objects.latest(key) is not before:
-            return self._objects.latest(key)  # changed here while the Space was asked: the answer is older
+    async def describe(self, key: str) -> ObjectInfo | None:
+        """Ask the Space for an object; None if there is none. Remembers the answer."""
+        info = await self._objects.ask(key)
         if info is None:
             self._drop(key)
-            return None
-        known = self._objects.complete(key)
-        if known is not None and is_unchanged(known, info):
-            info = replace(info, properties=known.properties)  # and with it what a HEAD does not tell: ACL and tags
-        self._objects.store(info)
-        self._update_listing(info)
+        else:
+            self._update_listing(info)
         return info
 
     def glance_at_moved(self, version: ObjectVersion) -> Found:
@@ -198,28 +265,38 @@ class View:
 
     def known(self, version: ObjectVersion) -> ObjectInfo | None:
         """Return what is remembered of exactly this version."""
-        info = self._objects.complete(version.key)
-        return info if info is not None and info.etag == version.etag else None
+        return self._objects.known(version)
 
     async def directory(self, key: str) -> Found:
         """Return the attributes of a directory that exists; without a marker it has those of the mount's options."""
-        marker = await self.marker(key)
+        marker = await self.marker(key) if self._asks_objects else None
         attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
         return Found(attributes, None)
 
     async def marker(self, key: str) -> ObjectInfo | None:
         """Return the object that a directory has of its own, if any."""
-        known = self._markers.get(key, _UNKNOWN)
-        if not isinstance(known, _Unknown):
+        is_known, known = self._known_marker(key)
+        if not is_known and not self._sweeps.marker(key)[0]:
+            await self._sweeps.look(key)
+            is_known, known = self._known_marker(key)
+        if is_known:
             return known
         changes = self._changes
-        try:
-            marker = await self._store.head(key)
-        except NoSuchKey:
-            marker = None
+        marker = await self._objects.ask(key, self._sweeps.marker(key)[1])
         if self._changes == changes:
             self._markers[key] = marker
         return marker
+
+    def _known_marker(self, key: str) -> tuple[bool, ObjectInfo | None]:
+        """Return whether it is known which object a directory has of its own, and that object or None."""
+        known = self._markers.get(key, _UNKNOWN)
+        if not isinstance(known, _Unknown):
+            return True, known
+        is_listed, listed = self._sweeps.marker(key)
+        if not is_listed or listed is None:
+            return is_listed, None
+        info = self._objects.get(listed)
+        return info is not None, info
 
     async def is_empty(self, key: str, is_gone: Callable[[str], bool]) -> bool:
         """Say whether a directory holds nothing but its marker and what is gone for this mount."""
@@ -257,13 +334,13 @@ class View:
         self._changes += 1
         self._absent.pop(info.key.rstrip("/"), None)
         self._note_directories(info.key)
+        self._objects.store(info)
         if info.key.endswith("/"):
             self._markers[info.key] = info
             prefix, name = split_key(info.key)
             self._listings.change(prefix, partial(_note_directory, name))
             self._listings.change(info.key, _note_marker)
             return
-        self._objects.store(info)
         self._update_listing(info)
 
     def _note_directories(self, key: str) -> None:
@@ -294,11 +371,26 @@ class View:
         prefix, name = split_key(key)
         if key.endswith("/"):
             self._markers[key] = None
+            self._objects.forget(key)
             self._listings.forget(key)
             self._listings.change(prefix, partial(_note_no_directory, name))
             return
         self._objects.forget(key)
         self._listings.change(prefix, partial(_note_no_file, name))
+
+    def refresh(self, key: str) -> None:
+        """Forget what is remembered of a key, of everything below it, and of the directory that it is in."""
+        self._changes += 1
+        self._absent.clear()
+        self._asked.clear()
+        self._samples.clear()
+        for marker in [marker for marker in self._markers if marker.startswith(key)]:
+            del self._markers[marker]
+        self._objects.forget_below(key)
+        self._sweeps.close()
+        self._listings.forget(key)
+        if key:
+            self._listings.forget_one(split_key(key)[0])
 
     def doubt(self, prefix: str) -> None:
         """Something went wrong in a directory: what is remembered of it may be untrue."""
@@ -310,27 +402,25 @@ class View:
         if key in self._absent:
             return None
         changes = self._changes
-        info: ObjectInfo | None = None
-        below: ListPage | None = None
+        file: Found | None = None
+        is_directory = False
 
         async def ask_file() -> None:
-            nonlocal info
-            info = await self.describe(key)
+            nonlocal file
+            file = await self.look(key)
 
         async def ask_directory() -> None:
-            nonlocal below
-            below = await self._store.list_page(key + "/", max_keys=1)
+            nonlocal is_directory
+            is_directory = await self._sweeps.is_directory(key + "/")
 
         async with open_team() as team:
             team.start_soon(ask_file)
             team.start_soon(ask_directory)
-        if below is not None and below.objects:
+        if is_directory:
             return await self.directory(key + "/")
-        if info is not None:
-            return self.found(info)
-        if self._changes == changes:
+        if file is None and self._changes == changes:
             self._absent[key] = None
-        return None
+        return file
 
     def found(self, info: ObjectInfo) -> Found:
         """Return a described object as what is behind a name."""
@@ -342,6 +432,13 @@ class View:
 
 
 def _note_file(name: str, info: ObjectInfo, listing: Listing) -> None:
+    known = listing.objects.get(name)
+    if (
+        known is not None
+        and known.etag == info.etag
+        and known.last_modified_ns // _SECOND_NS == (info.last_modified_ns // _SECOND_NS)
+    ):
+        return  # and what a listing told is more precise
     if name not in listing.directories:
         listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
 

@@ -20,7 +20,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacesfs.cli.client import ask_drop, ask_retry, ask_status, daemon_pid, sync_steps
+from spacesfs.cli.client import ask_drop, ask_retry, ask_status, daemon_pid, refresh_mount, sync_steps
 from spacesfs.errors import MountError, NoSpace
 from spacesfs.fuse import control, sockets
 from spacesfs.fuse.control import serve_control
@@ -103,6 +103,10 @@ class Mount:
         self.asked += paths
         return len(paths)
 
+    async def refresh(self, path: str) -> bool:
+        self.asked.append(path)
+        return path == "d"
+
 
 @pytest.fixture
 def socket_path() -> Iterator[Path]:
@@ -136,6 +140,14 @@ async def test_retry_and_drop(socket_path: Path, ask: Callable[[Path, list[str]]
     async with serving(socket_path, mount):
         assert await trio.to_thread.run_sync(ask, socket_path, ["a", "b/c"]) == 2
         assert mount.asked == ["a", "b/c"]
+
+
+async def test_refresh(socket_path: Path) -> None:
+    mount = Mount()
+    async with serving(socket_path, mount):
+        assert await trio.to_thread.run_sync(refresh_mount, socket_path, "d")
+        assert not await trio.to_thread.run_sync(refresh_mount, socket_path, "")
+    assert mount.asked == ["d", ""]
 
 
 async def test_a_drop_that_fails(socket_path: Path) -> None:

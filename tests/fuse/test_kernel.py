@@ -19,6 +19,7 @@ MIB = 1 << 20
 # A file system of one file. Its READ waits until the inode was invalidated, which waits in the kernel for the READ.
 INVALIDATING = """
 import os, subprocess, sys
+from contextlib import closing
 import pyfuse3, trio
 from spacesfs.fuse.kernel import KernelNotifier
 
@@ -55,7 +56,9 @@ async def command(script):
 async def main():
     operations = Operations()
     pyfuse3.init(operations, sys.argv[1], {"fsname=test"})
-    with KernelNotifier() as notifier:
+    notifier = KernelNotifier()
+    notifier.start()
+    with closing(notifier):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pyfuse3.main)
             async with trio.open_nursery() as work:

@@ -209,3 +209,40 @@ class InodeMachine(RuleBasedStateMachine):
 
 TestInodeTable = InodeMachine.TestCase
 TestInodeTable.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+class ForgetfulKernel:
+    """Forgets what it is told to, if it may: some names are in use."""
+
+    def __init__(self) -> None:
+        self.table: InodeTable | None = None
+        self.in_use: set[str] = set()
+
+    def invalidate_inode(self, inode: int, *, attributes_only: bool = False) -> None:
+        pass
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        assert self.table is not None
+        inode = self.table.child(self.table[parent], name.decode())
+        if inode is not None and inode.lookups and inode.name not in self.in_use:
+            self.table.forget(inode.number, inode.lookups)
+
+
+def test_a_walk_through_many_names_stays_within_the_limit() -> None:
+    kernel = ForgetfulKernel()
+    kernel.table = table = InodeTable("", DIRECTORY, kernel, limit=100)
+    kernel.in_use = {"0", "7"}
+    for number in range(10_000):
+        table.add(table.root, str(number), FILE).lookups = 1
+        assert len(table) <= 110
+    assert table.child(table.root, "7") is not None
+    assert table.child(table.root, "9999") is not None
+    table.check_invariants()
+
+
+def test_a_kernel_that_does_not_forget_costs_no_more_than_the_names() -> None:
+    table = InodeTable("", DIRECTORY, None, limit=10)
+    for number in range(1000):
+        table.add(table.root, str(number), FILE).lookups = 1
+    assert len(table) == 1001
+    table.check_invariants()

@@ -44,6 +44,21 @@ async def test_what_is_behind_a_name(store: MemoryStore, view: View) -> None:
     assert [await kind_of(view, "", name) for name in names] == expected
 
 
+async def test_an_answer_that_takes_longer_than_it_is_believed(store: MemoryStore, autojump_clock: MockClock) -> None:
+    store.set("d/e/f", b"x")
+    store.set("d/g", b"x")
+
+    async def wait(call: str, key: str) -> None:
+        await trio.sleep(1)
+
+    store.late_hook = wait
+    view = View(store, DEFAULTS, 0.1, 5)
+    for prefix, name, kind in (("", "d", "directory"), ("d/", "e", "directory"), ("d/e/", "f", "file")):
+        assert await kind_of(view, prefix, name) == kind
+    assert (await view.listing("d/")).directories == {"e"}
+    assert await kind_of(view, "d/", "missing") == "nothing"
+
+
 async def test_a_marker_gives_its_attributes(store: MemoryStore, view: View) -> None:
     store.set("d/", b"", MARKED)
     store.set("e/x", b"")

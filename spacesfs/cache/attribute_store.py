@@ -1,0 +1,289 @@
+"""Descriptions of objects on the local disk, so that no mount of this host asks for one version's twice.
+
+A SQLite file that all mounts with the same cache folder share. It only remembers: losing it, or any trouble with it, is
+a miss. Its connection is used by one thread at a time; what is saved goes to the disk in batches, some time later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import trio
+
+from spacesfs.client.models import ObjectInfo, ObjectProperties
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SCHEMA = 1
+MAX_WAITING_ROWS = 20_000  # about 10 MB; a disk that does not keep pace with that gets the newest
+_SAVE_SECONDS = 0.2  # what is saved meanwhile goes into one transaction
+_CLOSE_SECONDS = 5.0
+_BUSY_SECONDS = 1.0  # another mount writes
+_PAGE_BYTES = 4096
+_TRIMMED_SHARE = 8  # of the rows, the oldest, when the file is full
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS objects (
+    number INTEGER PRIMARY KEY,
+    space INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    etag TEXT NOT NULL,
+    first_ns INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    description BLOB NOT NULL,
+    UNIQUE (space, key)
+)"""
+
+
+class Row(NamedTuple):
+    """One object: what it is bound to, and its packed description.
+
+    Its LastModified lies within ``first_ns`` and ``last_ns``, both included.
+    """
+
+    key: str
+    etag: str
+    first_ns: int
+    last_ns: int
+    packed: bytes
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    """What a HEAD tells, but for what the row says. The ACL and the tags are left out: a HEAD does not tell of them."""
+
+    size: int
+    modified_ns: int
+    tag_count: int
+    is_encrypted: bool
+    version_id: str
+    content_type: str | None
+    cache_control: str | None
+    content_disposition: str | None
+    content_encoding: str | None
+    content_language: str | None
+    expires: str | None
+    storage_class: str | None
+    metadata: dict[str, str]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Packed).decode
+
+
+def pack_info(info: ObjectInfo) -> bytes:
+    """Return a description for the disk."""
+    kept = info.properties
+    return _encode(
+        _Packed(
+            info.size,
+            info.last_modified_ns,
+            info.tag_count,
+            info.is_encrypted,
+            info.version_id,
+            kept.content_type,
+            kept.cache_control,
+            kept.content_disposition,
+            kept.content_encoding,
+            kept.content_language,
+            kept.expires,
+            kept.storage_class,
+            dict(kept.metadata),
+        )
+    )
+
+
+def unpack_info(row: Row) -> ObjectInfo | None:
+    """Return a description from the disk; None if it is damaged."""
+    try:
+        packed = _decode(row.packed)
+    except msgspec.DecodeError:
+        return None
+    properties = ObjectProperties(
+        packed.content_type,
+        packed.cache_control,
+        packed.content_disposition,
+        packed.content_encoding,
+        packed.content_language,
+        packed.expires,
+        packed.metadata,
+        storage_class=packed.storage_class,
+    )
+    return ObjectInfo(
+        row.key,
+        packed.size,
+        row.etag,
+        packed.modified_ns,
+        properties,
+        packed.tag_count,
+        packed.is_encrypted,
+        packed.version_id,
+    )
+
+
+class AttributeStore:
+    """Owns this mount's connection to the file, and the rows that are not in it yet.
+
+    Attributes:
+        trouble: What is wrong with the disk or the file, or None; then everything is a miss.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int, space: str) -> None:
+        """Describe it; it is opened when first used.
+
+        Args:
+            path: The file; folders are made.
+            limit_bytes: What the file may take. Beyond that the rows that were written longest ago go.
+            space: What tells this bucket from all others.
+        """
+        self.trouble: str | None = None
+        self._path = path
+        self._limit_pages = limit_bytes // _PAGE_BYTES
+        self._space = int.from_bytes(hashlib.blake2b(space.encode(), digest_size=8).digest(), signed=True)
+        self._connection: sqlite3.Connection | None = None
+        self._is_anew = False  # once is enough: a disk that damages every file is no place for one
+        self._thread = trio.CapacityLimiter(1)
+        self._waiting: dict[str, Row | None] = {}
+        self._has_waiting = trio.Event()
+
+    async def find(self, keys: Sequence[str]) -> list[Row]:
+        """Return what is known of keys, a listing's page of them, by one query."""
+        found = await self._in_thread(partial(self._select, keys)) or []
+        waiting = self._waiting  # what is saved, and not on the disk yet, counts more
+        rows = [row for row in found if row.key not in waiting]
+        return rows + [row for key in keys if (row := waiting.get(key)) is not None] if waiting else rows
+
+    def save(self, row: Row) -> None:
+        """Remember an object, some time soon."""
+        self._put(row.key, row)
+
+    def forget(self, key: str) -> None:
+        """Forget an object, some time soon."""
+        self._put(key, None)
+
+    async def run(self) -> None:
+        """Write what is saved until cancelled, and then what is left."""
+        try:
+            while True:
+                await self._has_waiting.wait()
+                await trio.sleep(_SAVE_SECONDS)
+                await self._write()
+        finally:
+            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await self._write()
+                await self._in_thread(self._close)
+
+    def _put(self, key: str, row: Row | None) -> None:
+        if self.trouble is None:
+            self._waiting.pop(key, None)
+            self._waiting[key] = row
+            if len(self._waiting) > MAX_WAITING_ROWS:
+                del self._waiting[next(iter(self._waiting))]
+            self._has_waiting.set()
+
+    async def _write(self) -> None:
+        rows = dict(self._waiting)
+        self._has_waiting = trio.Event()
+        if rows:
+            await self._in_thread(partial(self._store, rows))
+            for key, row in rows.items():
+                if self._waiting.get(key) is row:
+                    del self._waiting[key]
+
+    async def _in_thread(self, call: Callable[[], T]) -> T | None:
+        """Make a call in the thread; None if the file is of no use."""
+        if self.trouble is not None:
+            return None
+        try:
+            return await trio.to_thread.run_sync(call, limiter=self._thread)
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                return None  # another mount took its time
+            if _is_damage(error) and not self._is_anew:
+                self._is_anew = True
+                await self._in_thread(self._begin_anew)
+                return None
+            self.trouble = f"attributes are not remembered on disk: {self._path}: {error}"
+            self._waiting.clear()
+            log.warning("%s", self.trouble)
+            return None
+
+    # --- in the thread
+
+    def _select(self, keys: Sequence[str]) -> list[Row]:
+        marks = ",".join("?" * len(keys))
+        query = f"SELECT key, etag, first_ns, last_ns, description FROM objects WHERE space = ? AND key IN ({marks})"  # noqa: S608 - question marks alone
+        return [Row(*columns) for columns in self._open().execute(query, (self._space, *keys))]
+
+    def _store(self, rows: dict[str, Row | None]) -> None:
+        connection = self._open()
+        gone = [(self._space, key) for key, row in rows.items() if row is None]
+        kept = [(self._space, *row) for row in rows.values() if row is not None]
+        with connection:
+            connection.executemany("DELETE FROM objects WHERE space = ? AND key = ?", gone)
+            connection.executemany(
+                "INSERT OR REPLACE INTO objects (space, key, etag, first_ns, last_ns, description)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                kept,
+            )
+            self._trim(connection)
+
+    def _trim(self, connection: sqlite3.Connection) -> None:
+        """Drop the oldest rows where the file is over its limit."""
+        ((pages,),) = connection.execute("PRAGMA page_count")
+        ((free,),) = connection.execute("PRAGMA freelist_count")
+        if pages - free > self._limit_pages:
+            connection.execute(
+                "DELETE FROM objects WHERE number <= (SELECT number FROM objects ORDER BY number LIMIT 1 OFFSET"
+                " (SELECT COUNT(*) / ? FROM objects))",
+                (_TRIMMED_SHARE,),
+            )
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._connection = _connect(self._path)
+        return self._connection
+
+    def _begin_anew(self) -> None:
+        log.info("%s is damaged, and begun anew", self._path)
+        self._close()
+        self._connection = None
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                self._path.with_name(self._path.name + suffix).unlink()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last rows, never the file
+        ((version,),) = connection.execute("PRAGMA user_version")
+        if version != SCHEMA:
+            connection.execute("DROP TABLE IF EXISTS objects")
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute(_TABLE)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_damage(error: Exception) -> bool:
+    """Say whether it is the file that is to blame, and not the disk."""
+    return type(error) is sqlite3.DatabaseError  # its subclasses stand for other things

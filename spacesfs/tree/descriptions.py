@@ -1,0 +1,141 @@
+"""What is behind the keys that listings show: from memory, from this host's disk, or by asking, once for a version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from spacesfs.cache.attribute_store import Row
+from spacesfs.cache.metadata import Keeper, ObjectCache, is_unchanged
+from spacesfs.client.errors import NoSuchKey
+from spacesfs.client.models import ListedObject, ObjectInfo, ObjectVersion
+from spacesfs.tree.ahead import Ahead, Spawn
+from spacesfs.tree.directory import Listing
+
+
+class DescribingStore(Protocol):
+    """What is needed of a bucket here."""
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Describe an object."""
+
+    def server_time_ns(self) -> int:
+        """Return the latest time that the server's clock may show now."""
+
+
+class Glimpse(Protocol):
+    """Somebody who may know an object from its bytes."""
+
+    async def describe(self, prefix: str, listed: ListedObject) -> ObjectInfo | None:
+        """Return the description of exactly what a listing shows, or None."""
+
+
+class Memory(Keeper, Protocol):
+    """What other mounts of this host, and earlier ones, have learnt."""
+
+    async def find(self, keys: Sequence[str]) -> list[Row]:
+        """Return what is known of keys."""
+
+
+class Descriptions:
+    """Descriptions of objects, each asked for once for a version.
+
+    ``spawn`` starts what is asked ahead; without, nothing is.
+    """
+
+    def __init__(
+        self,
+        store: DescribingStore,
+        ttl_seconds: float,
+        glimpse: Glimpse | None,
+        memory: Memory | None,
+        spawn: Spawn | None,
+    ) -> None:
+        self._store = store
+        self._glimpse = glimpse
+        self._memory = memory
+        self._objects = ObjectCache(ttl_seconds, memory, store.server_time_ns)
+        self._removals = 0
+        self._ahead = Ahead(self._describe_ahead, self._is_known, spawn) if spawn is not None else None
+
+    def get(self, listed: ListedObject) -> ObjectInfo | None:
+        """Return the description of what a listing shows, if it is known."""
+        return self._objects.get(listed)
+
+    def latest(self, key: str) -> ObjectInfo | None:
+        """Return the last description of a key, of whatever version."""
+        return self._objects.latest(key)
+
+    def known(self, version: ObjectVersion) -> ObjectInfo | None:
+        """Return what is remembered of exactly this version; without ACL and tags if those may have changed."""
+        info = self._objects.complete(version.key)
+        return info if info is not None and info.etag == version.etag else None
+
+    def store(self, info: ObjectInfo) -> None:
+        """Remember what this mount stored."""
+        self._objects.store(info)
+
+    def forget(self, key: str) -> None:
+        """An object is gone."""
+        self._removals += 1
+        self._objects.forget(key)
+
+    def forget_below(self, prefix: str) -> None:
+        """Drop what this mount knows of all keys that begin with a prefix."""
+        self._objects.forget_below(prefix)
+
+    async def learn(self, objects: Sequence[ListedObject]) -> None:
+        """Recall what this host knows of a page of a listing."""
+        if self._memory is None:
+            return
+        unknown = {listed.key: listed for listed in objects if self._objects.get(listed) is None}
+        if unknown:
+            for row in await self._memory.find(list(unknown)):
+                if self._objects.get(unknown[row.key]) is None:  # still
+                    self._objects.recall(row)
+
+    async def of_listed(self, prefix: str, name: str, listing: Listing) -> ObjectInfo | None:
+        """Describe a file that a fresh listing shows, and some of those after it; None if it is gone."""
+        listed = listing.objects[name]
+        info = self._objects.get(listed)
+        if info is None and self._ahead is not None:
+            await self._ahead.arrival(listed.key)
+            info = self._objects.get(listed)
+        if info is not None:
+            if self._ahead is not None:
+                self._ahead.follow(prefix, name, listing.objects)
+            return info
+        # Its bytes may be asked for instead: they come with the same answer.
+        info = await self._glimpse.describe(prefix, listed) if self._glimpse is not None else None
+        if info is None and self._ahead is not None:
+            self._ahead.note(prefix, name, listing.objects)
+        return await self.ask(listed.key, listed, info)
+
+    async def ask(
+        self, key: str, listed: ListedObject | None = None, info: ObjectInfo | None = None
+    ) -> ObjectInfo | None:
+        """Ask the Space for an object; None if there is none. Remembers the answer; ``info`` if that is it."""
+        before, removals = self._objects.latest(key), self._removals
+        if info is None:
+            try:
+                info = await self._store.head(key)
+            except NoSuchKey:
+                info = None
+        now = self._objects.latest(key)
+        if now is not before and (now is not None or self._removals != removals):
+            return now  # changed here while the Space was asked: the answer is older
+        if info is None:
+            self._objects.forget(key)
+            return None
+        known = self._objects.complete(key)
+        if known is not None and is_unchanged(known, info):
+            info = replace(info, properties=known.properties)  # and with it what a HEAD does not tell: ACL and tags
+        self._objects.store(info, listed)
+        return info
+
+    def _is_known(self, listed: ListedObject) -> bool:
+        return self._objects.get(listed) is not None
+
+    async def _describe_ahead(self, listed: ListedObject) -> None:
+        await self.ask(listed.key, listed)

@@ -1,0 +1,233 @@
+"""Work on names through spacesfs, s3fs and rclone, in turn, over TLS from the same RADOS gateway, 20 ms far.
+
+``python -m tests.bench.namespace`` prints a Markdown table of rates and, with ``--objects N``, how a directory of N
+objects is listed. Each measurement has a fresh mount and an empty cache, but for the second ``ls -l``, whose cache
+is that of the first. A change counts when the server shows it; the time until the call returned is told beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from tests.bench.reading import FAR_MS, OURS, ratio
+from tests.bench.sequential import (
+    BUCKET,
+    CANDIDATES,
+    MOUNT_SECONDS,
+    SETTLE_SECONDS,
+    Candidate,
+    peak_mib,
+    wait_until,
+)
+from tests.mount.mounting import Account, detach, environment, is_mounted
+from tests.servers.edge import Edge
+from tests.servers.rgw import RadosGateway
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+FILES = 2000
+FOUND, FOLDERS = 10_000, 300
+LONG_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Space:
+    """The bucket, as another client sees it."""
+
+    s3: S3Client
+
+    def fill(self, keys: list[str]) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda key: self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x"), keys))
+
+    def count(self, prefix: str) -> int:
+        """Return how many files there are below a prefix."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return sum(not entry["Key"].endswith("/") for page in pages for entry in page.get("Contents", ()))
+
+    def list_bare(self, prefix: str) -> float:
+        """Return how long the bare requests for a directory take, in seconds."""
+        started = time.perf_counter()
+        for _ in self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix, Delimiter="/"):
+            pass
+        return time.perf_counter() - started
+
+
+@contextmanager
+def at(home: Path, candidate: Candidate, account: Account) -> Iterator[tuple[Path, int]]:
+    """Mount with the caches of ``home``, which stay."""
+    mountpoint = home / "mnt"
+    mountpoint.mkdir(exist_ok=True)
+    process = subprocess.Popen(
+        candidate.command(account, mountpoint, home),
+        env=environment(home, account) | candidate.variables(account),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: is_mounted(mountpoint) or process.poll() is not None, MOUNT_SECONDS)
+        yield mountpoint, process.pid
+    finally:
+        detach(mountpoint)
+        process.terminate()
+        process.wait(SETTLE_SECONDS)
+
+
+@contextmanager
+def fresh(candidate: Candidate, account: Account) -> Iterator[tuple[Path, int]]:
+    home = Path(tempfile.mkdtemp(prefix="spacesfs-bench-", dir="/var/tmp"))
+    try:
+        with at(home, candidate, account) as mounted:
+            yield mounted
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def seconds_of(*command: str | Path, lines: int | None = None) -> float:
+    """Return how long a command takes that must print so many lines."""
+    started = time.perf_counter()
+    done = subprocess.run([str(word) for word in command], capture_output=True, timeout=LONG_SECONDS, check=True)
+    seconds = time.perf_counter() - started
+    if lines is not None and len(done.stdout.splitlines()) != lines:
+        raise SystemExit(f"{command} printed {len(done.stdout.splitlines())} lines, not {lines}")
+    return seconds
+
+
+def ls_l(candidate: Candidate, account: Account) -> tuple[float, float]:
+    """Return files a second of ``ls -l`` the first time, and again from a fresh mount with the same cache folder."""
+    home = Path(tempfile.mkdtemp(prefix="spacesfs-bench-", dir="/var/tmp"))
+    rates = []
+    try:
+        for _ in range(2):
+            with at(home, candidate, account) as (mountpoint, _pid):
+                rates.append(FILES / seconds_of("ls", "-l", mountpoint / "many", lines=FILES + 1))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    return rates[0], rates[1]
+
+
+def find(candidate: Candidate, account: Account) -> float:
+    with fresh(candidate, account) as (mountpoint, _):
+        return FOUND / seconds_of("find", mountpoint / "tree", "-type", "f", lines=FOUND)
+
+
+def settled(work: Callable[[], float], is_done: Callable[[], bool]) -> tuple[float, float]:
+    """Return seconds until a call returned, and until the server shows what it did."""
+    started = time.perf_counter()
+    acknowledged = work()
+    wait_until(is_done, LONG_SECONDS)
+    return acknowledged, time.perf_counter() - started
+
+
+def move_and_remove(candidate: Candidate, account: Account, space: Space) -> tuple[float, float, float, float]:
+    """Return files a second settled and seconds until acknowledged, of ``mv`` of a directory and of ``rm -r`` of it."""
+    name = f"moved-{candidate.name}"
+    space.fill([f"{name}/f{number:04}" for number in range(FILES)])
+    with fresh(candidate, account) as (mountpoint, _):
+        mv_told, mv_done = settled(
+            lambda: seconds_of("mv", mountpoint / name, mountpoint / f"{name}-on"),
+            lambda: space.count(f"{name}-on/") == FILES and not space.count(f"{name}/"),
+        )
+        rm_told, rm_done = settled(
+            lambda: seconds_of("rm", "-r", mountpoint / f"{name}-on"), lambda: not space.count(f"{name}-on/")
+        )
+    return FILES / mv_done, mv_told, FILES / rm_done, rm_told
+
+
+def list_huge(candidate: Candidate, account: Account, objects: int) -> tuple[float, float, float]:
+    """Return seconds to the first entries and to the last, and the peak of memory in MiB."""
+    with fresh(candidate, account) as (mountpoint, pid):
+        started = time.perf_counter()
+        with os.scandir(mountpoint / "huge") as entries:
+            next(entries)
+            first = time.perf_counter() - started
+            count = 1 + sum(1 for _ in entries)
+        if count != objects:
+            raise SystemExit(f"{candidate.name} shows {count} of {objects}")
+        return first, time.perf_counter() - started, peak_mib(pid)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--objects", type=int, default=0, help="also list a directory of so many (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    present = [candidate for candidate in CANDIDATES if shutil.which(candidate.program)]
+    with RadosGateway() as rgw, Edge(rgw.endpoint, latency_ms=FAR_MS) as edge:
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=rgw.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=rgw.access_key,
+            aws_secret_access_key=rgw.secret_key,
+            config=Config(s3={"addressing_style": "path"}, max_pool_connections=16),
+        )
+        s3.create_bucket(Bucket=BUCKET)
+        space = Space(s3)
+        space.fill([f"many/f{number:04}" for number in range(FILES)])
+        space.fill([f"tree/d{number % FOLDERS:03}/f{number:05}" for number in range(FOUND)])
+        account = Account(edge.https_url, rgw.access_key, rgw.secret_key, edge.ca_bundle)
+        print(measured(present, account, space))
+        if options.objects:
+            space.fill([f"huge/{number:07}" for number in range(options.objects)])
+            print(huge(present, account, space, options.objects))
+
+
+def measured(present: list[Candidate], account: Account, space: Space) -> str:
+    """Measure all but the huge directory; return a Markdown table."""
+    rates: dict[str, dict[str, float]] = {}
+    told: dict[str, dict[str, float]] = {}
+    for candidate in present:
+        first, second = ls_l(candidate, account)
+        mv, mv_told, rm, rm_told = move_and_remove(candidate, account, space)
+        found = {
+            f"`ls -l` of {FILES} files": first,
+            "... from a fresh mount, same cache folder": second,
+            f"`find` over {FOUND} files in {FOLDERS} directories": find(candidate, account),
+            f"`mv` of a directory of {FILES} files, settled": mv,
+            "`rm -r` of it, settled": rm,
+        }
+        told[candidate.name] = {"mv": mv_told, "rm": rm_told}
+        print(f"{candidate.name}: {found} {told[candidate.name]}", file=sys.stderr)
+        for work, rate in found.items():
+            rates.setdefault(work, {})[candidate.name] = rate
+    names = [candidate.name for candidate in present]
+    lines = [f"| files a second | {' | '.join(names)} | ratio |", f"|---|{'---|' * len(names)}---|"]
+    for work, each in rates.items():
+        lines.append(f"| {work} | {' | '.join(f'{each[name]:.0f}' for name in names)} | {ratio(each):.1f} |")
+    for work in ("mv", "rm"):
+        cells = " | ".join(f"{told[name][work]:.1f} s" for name in names)
+        lines.append(f"| until `{work}` returned | {cells} | |")
+    return "\n".join(lines)
+
+
+def huge(present: list[Candidate], account: Account, space: Space, objects: int) -> str:
+    """List a huge directory by every candidate; return a Markdown table."""
+    bare = space.list_bare("huge/")
+    lines = [f"| {objects} objects | first entries | all | peak memory |", "|---|---|---|---|"]
+    for candidate in sorted(present, key=lambda candidate: candidate.name != OURS):
+        first, whole, peak = list_huge(candidate, account, objects)
+        lines.append(f"| {candidate.name} | {first:.2f} s | {whole:.1f} s | {peak:.0f} MiB |")
+    return "\n".join([*lines, f"\nThe bare requests, near, take {bare:.1f} s."])
+
+
+if __name__ == "__main__":
+    main()
