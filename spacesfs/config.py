@@ -267,6 +267,11 @@ class Options(BaseSettings):
     timeout: Annotated[Seconds, Field(gt=0)] = Field(
         default=30.0, description="How long a file operation may wait without bytes moving."
     )
+    hang_timeout: Annotated[Seconds, Field(ge=0)] = Field(
+        default=15.0,
+        description="How long a mount in the background may show no sign of life before a fresh process replaces it; "
+        "0 for ever.",
+    )
     allow_insecure: bool = Field(default=False, description="Allow plain http to other hosts than this one.")
     ca_bundle: Annotated[OptionalFile, AfterValidator(_holds_certificates)] = Field(
         default=None, description="Certificates to trust (PEM), instead of the system's."

@@ -72,6 +72,8 @@ def _print_status(status: MountStatus) -> None:
 
 def _facts(status: MountStatus) -> Iterable[tuple[str, str]]:
     yield "state", f"{status.state}, for {human_seconds(time.time() - status.since)}, process {status.pid}"
+    if status.replaces is not None:
+        yield "replaced", f"an earlier process, {human_seconds(time.time() - status.since)} ago: {status.replaces}"
     yield "endpoint", status.endpoint
     if status.offline_since is not None:
         yield "offline", f"the Space can't be reached, for {human_seconds(time.time() - status.offline_since)}"

@@ -42,9 +42,12 @@ def _serve_in_foreground(config: MountConfig) -> None:
     Raises:
         MountError: The mount can't start or go on, or left work behind.
     """
+    from spacesfs.fuse.supervision import by_service_manager  # noqa: PLC0415 - it loads the event loop
+
+    supervision = by_service_manager(os.environ)
     if config.log_file is not None:
         log_to_file(config.log_file, config.log_level)
-        serve_until_unmounted(config, on_ready=lambda: None, on_notice=say)
+        serve_until_unmounted(config, supervision, on_ready=lambda: None, on_notice=say)
     else:
-        log_to_stderr(config.log_level)
-        serve_until_unmounted(config, on_ready=lambda: None, on_notice=lambda _: None)  # the log is on the terminal
+        log_to_stderr(config.log_level)  # which is on the terminal, so notices need not be shown again
+        serve_until_unmounted(config, supervision, on_ready=lambda: None, on_notice=lambda _: None)

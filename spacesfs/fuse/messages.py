@@ -145,6 +145,8 @@ class MountStatus(Message, frozen=True, tag="mount"):
         throttling: The classes of operation that the Space makes slow down.
         journal: The folder that the journal is in.
         reading: How reading goes.
+        supervisor: The process that replaces this one when it dies or hangs, or None.
+        replaces: Why this process took the place of an earlier one, or None if it did not.
     """
 
     bucket: str
@@ -168,6 +170,8 @@ class MountStatus(Message, frozen=True, tag="mount"):
     throttling: dict[str, Throttling] = {}
     journal: str = ""
     reading: Reading | None = None
+    supervisor: int | None = None
+    replaces: str | None = None
 
 
 class SyncProgress(Message, frozen=True, tag="progress"):

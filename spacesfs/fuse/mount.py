@@ -16,6 +16,7 @@ from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.observing import reading_of
+from spacesfs.fuse.supervision import Supervision
 from spacesfs.pending.intents import Intent, Present, kind_of
 from spacesfs.pending.scheduler import Left
 from spacesfs.pending.selection import selected
@@ -28,7 +29,8 @@ _REST_SECONDS, _POLL_SECONDS = 60.0, 0.05
 class Mount:
     """The mount, as the control socket sees it. ``notices`` are of its start; ``journal`` is its folder.
 
-    ``kernel_notice`` says what the kernel would not do for it.
+    ``replaces`` is why it took the place of an earlier process that died. ``kernel_notice`` says what the kernel would
+    not do for it.
     """
 
     connection: Connection[MountConfig]
@@ -36,6 +38,8 @@ class Mount:
     journal: Path
     notices: list[str]
     read_only_reason: str | None
+    supervision: Supervision
+    replaces: str | None = None
     kernel_notice: str | None = None
     is_draining: bool = False
     since: float = field(default_factory=time.time)
@@ -85,6 +89,8 @@ class Mount:
                 if lane.is_slowed
             },
             reading=reading_of(reading),
+            supervisor=self.supervision.pid,
+            replaces=self.replaces,
         )
 
     def pending(self) -> list[PendingChange]:
