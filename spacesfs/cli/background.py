@@ -17,7 +17,7 @@ from typing import NoReturn, TextIO
 from spacesfs.cli.failures import explain
 from spacesfs.cli.output import say
 from spacesfs.cli.serve import serve_until_unmounted
-from spacesfs.cli.supervisor import CRASHED, Lifeline, Supervisor
+from spacesfs.cli.supervisor import CRASHED, Lifeline, Supervisor, leave_session
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.mountpoint import answers
@@ -92,7 +92,6 @@ def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
     """Be the supervisor: leave the terminal, see the mount served, and end without running what the caller would."""
     status = 1
     try:
-        os.setsid()
         os.chdir("/")
         _close_terminal()
         supervisor = Supervisor(
@@ -111,6 +110,7 @@ def _serve(config: MountConfig, report: TextIO, lifeline: Lifeline, replaces: st
     from spacesfs.fuse.supervision import Supervision  # noqa: PLC0415 - not before the fork: it loads the event loop
 
     def ready() -> None:
+        leave_session()
         lifeline.ready()
         _tell(report, _READY)
 

@@ -20,6 +20,7 @@ from spacesfs.cli.output import complain
 _COMMANDS = {
     "mount": "spacesfs.cli.mount:mount",
     "umount": "spacesfs.cli.umount:umount",
+    "install-unit": "spacesfs.cli.unit:install_unit",
     "list": "spacesfs.cli.inspect:list_mounts",
     "status": "spacesfs.cli.inspect:status",
     "sync": "spacesfs.cli.sync:sync",

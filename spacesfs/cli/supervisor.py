@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from spacesfs.fuse.mountpoint import is_stale, mounted_at
+from spacesfs.fuse.mountpoint import is_dead
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,15 @@ LONGEST_DELAY_SECONDS = 30.0
 _FIRST_DELAY_SECONDS = 1.0
 _STEADY_SECONDS = 5.0  # a worker that served so long is replaced at once: at worst that is twelve times a minute
 _READY, _BEAT = b"R", b"."
+
+
+def leave_session() -> None:
+    """Have no part in the caller's terminal and process group any more.
+
+    Not before the mount answers: while systemd mounts on an autofs, the kernel lets only its own process group through.
+    """
+    with suppress(PermissionError):  # it leads a session already
+        os.setsid()
 
 
 class Lifeline:
@@ -114,8 +123,7 @@ class Supervisor:
 
     def _is_wanted(self) -> bool:
         """Say whether the dead mount is still there; if not, somebody has unmounted it and wants no other."""
-        mount = mounted_at(self.mountpoint)
-        return mount is not None and mount.is_ours and is_stale(self.mountpoint)
+        return is_dead(self.mountpoint)
 
     def _pause(self, seconds: float) -> bool:
         """Wait; return False if told to end meanwhile."""
@@ -183,7 +191,10 @@ class Supervisor:
             words = os.read(reader, 4096)
             if not words:
                 return was_ready, False
-            was_ready, looks = was_ready or _READY in words, 0
+            looks = 0
+            if not was_ready and _READY in words:
+                was_ready = True
+                leave_session()
         return was_ready, True
 
     def _why(self, status: int, is_silent: bool) -> str | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from spacesfs.errors import MountError
-from spacesfs.fuse.mountpoint import is_stale, mounted_at, recover_stale_mount, unmount
+from spacesfs.fuse.mountpoint import is_dead, is_stale, mounted_at, recover_stale_mount, unmount
 from spacesfs.fuse.sockets import runtime_directory
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ def place_for(mountpoint: Path) -> Place:
     Raises:
         MountError: A dead mount there can't be taken off, or there is no place aside.
     """
-    mount = mounted_at(mountpoint)
-    if mount is not None and mount.is_ours and is_stale(mountpoint) and os.geteuid() == 0:
+    if os.geteuid() == 0 and is_dead(mountpoint):
         return _Aside(mountpoint)
     return _AtMountpoint(mountpoint)
 
@@ -95,8 +94,7 @@ class _Aside:
     def settle(self) -> None:
         """Take the dead mount's place, and leave the folder."""
         aside = mounted_at(self.directory)
-        dead = mounted_at(self._mountpoint)
-        if aside is None or dead is None or not dead.is_ours or not is_stale(self._mountpoint):
+        if aside is None or not is_dead(self._mountpoint):
             raise MountError(f"{self._mountpoint} was unmounted meanwhile")
         if put_beneath(self.directory, self._mountpoint):
             unmount(self._mountpoint, lazy=True)

@@ -18,7 +18,8 @@ Act = Callable[[Lifeline], int]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No mount is there in these tests, so say that a dead one is; and wait for nothing."""
+    """No mount is there in these tests, so say that a dead one is; and wait for nothing. We stay in our session."""
+    monkeypatch.setattr(supervisor, "leave_session", lambda: None)
     monkeypatch.setattr(Supervisor, "_is_wanted", lambda _: True)
     monkeypatch.setattr(supervisor, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(supervisor, "_FIRST_DELAY_SECONDS", 0.01)
