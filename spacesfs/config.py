@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spacesfs.client.endpoint import Endpoint, EndpointError, resolve_endpoint
+from spacesfs.client.wire.pace import LEAST_BYTES_PER_SECOND
 
 ENVIRONMENT_PREFIX = "SPACESFS_"
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -141,6 +142,15 @@ def _at_least(least: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _rate(limit: int) -> int:
+    """Let through what a mount can live with: 0 is no limit."""
+    if 0 < limit < LEAST_BYTES_PER_SECOND:
+        raise ValueError(
+            f"{format_size(limit)} a second is too little; give at least {format_size(LEAST_BYTES_PER_SECOND)}"
+        )
+    return limit
+
+
 def _absolute(path: Path | None) -> Path | None:
     """Expand ``~`` and make absolute, for the daemon leaves the current directory."""
     if path is None:
@@ -208,6 +218,7 @@ Region = Annotated[str | None, AfterValidator(_region_name), Form("NAME")]
 Profile = Annotated[str | None, Field(min_length=1), Form("NAME")]
 CommandLine = Annotated[str | None, AfterValidator(_command_line), Form("COMMAND")]
 Size = Annotated[int, BeforeValidator(_text_first(parse_size)), Form("SIZE", format_size)]
+Rate = Annotated[int, BeforeValidator(_text_first(parse_size)), AfterValidator(_rate), Form("SIZE", format_size)]
 Seconds = Annotated[
     float,
     Field(le=86_400, allow_inf_nan=False),
@@ -267,6 +278,8 @@ class Options(BaseSettings):
     timeout: Annotated[Seconds, Field(gt=0)] = Field(
         default=30.0, description="How long a file operation may wait without bytes moving."
     )
+    limit_down: Rate = Field(default=0, description="Most bytes a second from the Space; 0 for no limit.")
+    limit_up: Rate = Field(default=0, description="Most bytes a second to the Space; 0 for no limit.")
     hang_timeout: Annotated[Seconds, Field(ge=0)] = Field(
         default=15.0,
         description="How long a mount in the background may show no sign of life before a fresh process replaces it; "

@@ -14,8 +14,11 @@ import msgspec
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import (
     MAX_REPLY_BYTES,
+    Change,
     Counted,
+    Done,
     Drop,
+    DropCache,
     Failed,
     MountStatus,
     Reply,
@@ -119,6 +122,30 @@ def ask_drop(control: Path, paths: list[str]) -> int:
         MountError: It can't be done.
     """
     return _count(control, Drop(paths))
+
+
+def ask_drop_cache(control: Path) -> None:
+    """Have what was kept of files forgotten.
+
+    Raises:
+        MountError: No answer, or not the one asked for.
+    """
+    _do(control, DropCache())
+
+
+def ask_change(control: Path, change: Change) -> None:
+    """Have options of the running mount changed.
+
+    Raises:
+        MountError: It can't be done.
+    """
+    _do(control, change)
+
+
+def _do(control: Path, request: Request) -> None:
+    with _replies(control, request, _REST_SECONDS) as replies:
+        if not isinstance(next(replies, None), Done):
+            raise MountError("the mount gave no answer; see its log")
 
 
 def _count(control: Path, request: Request) -> int:

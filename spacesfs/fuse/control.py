@@ -23,8 +23,11 @@ import trio
 from spacesfs.errors import MountError, errno_for
 from spacesfs.fuse.messages import (
     MAX_REQUEST_BYTES,
+    Change,
     Counted,
+    Done,
     Drop,
+    DropCache,
     Failed,
     MountStatus,
     Reply,
@@ -69,6 +72,16 @@ class ControlTarget(Protocol):
 
         Raises:
             FsError, MountError: It can't be done.
+        """
+
+    async def drop_cache(self) -> None:
+        """Forget what was kept of files."""
+
+    def change(self, change: Change) -> None:
+        """Change options of the running mount.
+
+        Raises:
+            MountError: One can't be so.
         """
 
 
@@ -134,7 +147,7 @@ async def _answer(target: ControlTarget, stream: trio.SocketStream) -> None:
             await _send(stream, await _reply(target, request))
 
 
-async def _reply(target: ControlTarget, request: Status | Retry | Drop) -> Reply:
+async def _reply(target: ControlTarget, request: Status | Retry | Drop | DropCache | Change) -> Reply:
     try:
         match request:
             case Status():
@@ -143,6 +156,12 @@ async def _reply(target: ControlTarget, request: Status | Retry | Drop) -> Reply
                 return Counted(target.retry(paths))
             case Drop(paths):
                 return Counted(await target.drop(paths))
+            case DropCache():
+                await target.drop_cache()
+                return Done()
+            case Change():
+                target.change(request)
+                return Done()
     except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and the server goes on
         return _failure(error)
 

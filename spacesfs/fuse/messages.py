@@ -1,7 +1,8 @@
 """What the control socket of a mount speaks: one JSON object per line, told apart by its ``type``.
 
 A client sends one request. ``Status`` is answered by ``MountStatus``; ``Sync`` by any number of ``SyncProgress`` and
-then ``SyncDone``; ``Retry`` and ``Drop`` by ``Counted``; any by ``Failed``. Then the connection ends.
+then ``SyncDone``; ``Retry`` and ``Drop`` by ``Counted``, ``DropCache`` and ``Change`` by ``Done``; any by ``Failed``.
+Then the connection ends.
 """
 
 from __future__ import annotations
@@ -38,6 +39,23 @@ class Drop(Message, frozen=True, tag="drop"):
     """Forget for good what waits at and below paths, relative to the mount's root; "" is all."""
 
     paths: list[str]
+
+
+class DropCache(Message, frozen=True, tag="drop-cache"):
+    """Forget what was kept of files, in memory and on the disk."""
+
+
+class Change(Message, frozen=True, tag="change"):
+    """Change options of the running mount; None leaves one as it is.
+
+    Attributes:
+        log_level: As ``--log-level``.
+        limit_down, limit_up: Bytes a second; 0 for no limit.
+    """
+
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    limit_down: int | None = None
+    limit_up: int | None = None
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -145,6 +163,7 @@ class MountStatus(Message, frozen=True, tag="mount"):
         throttling: The classes of operation that the Space makes slow down.
         journal: The folder that the journal is in.
         reading: How reading goes.
+        limit_down, limit_up: Bytes a second that may come from and go to the Space; 0 for no limit.
         supervisor: The process that replaces this one when it dies or hangs, or None.
         replaces: Why this process took the place of an earlier one, or None if it did not.
     """
@@ -170,6 +189,9 @@ class MountStatus(Message, frozen=True, tag="mount"):
     throttling: dict[str, Throttling] = {}
     journal: str = ""
     reading: Reading | None = None
+    limit_down: int = 0
+    limit_up: int = 0
+    log_level: str = ""
     supervisor: int | None = None
     replaces: str | None = None
 
@@ -192,6 +214,10 @@ class Counted(Message, frozen=True, tag="counted"):
     changes: int
 
 
+class Done(Message, frozen=True, tag="changed"):
+    """It is done."""
+
+
 class Failed(Message, frozen=True, tag="failed"):
     """The request can't be done. ``errno_name`` is like ``EACCES``, or empty where no errno fits."""
 
@@ -199,8 +225,8 @@ class Failed(Message, frozen=True, tag="failed"):
     errno_name: str = ""
 
 
-Request = Status | Sync | Retry | Drop
-Reply = MountStatus | SyncProgress | SyncDone | Counted | Failed
+Request = Status | Sync | Retry | Drop | DropCache | Change
+Reply = MountStatus | SyncProgress | SyncDone | Counted | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
