@@ -22,10 +22,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spacesfs.client.endpoint import Endpoint, EndpointError, resolve_endpoint
-from spacesfs.client.wire.pace import LEAST_BYTES_PER_SECOND
 
 ENVIRONMENT_PREFIX = "SPACESFS_"
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+LEAST_BYTES_PER_SECOND = 64 * KIB  # a slower line is none that a mount could live with
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(B|iB)?|B)?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.ASCII)
@@ -142,6 +142,24 @@ def _at_least(least: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``; an IPv6 address stands in brackets.
+
+    Raises:
+        ValueError: It is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not host.strip("[]") or not (port.isascii() and port.isdigit()) or not 0 <= int(port) < 2**16:
+        raise ValueError(f'"{text}" is not an address; write it like 127.0.0.1:9400')
+    return host.strip("[]"), int(port)
+
+
+def _listen_address(text: str | None) -> str | None:
+    if text is not None:
+        split_address(text)
+    return text
+
+
 def _rate(limit: int) -> int:
     """Let through what a mount can live with: 0 is no limit."""
     if 0 < limit < LEAST_BYTES_PER_SECOND:
@@ -230,6 +248,7 @@ Id = Annotated[
     int, Field(ge=0, lt=2**32 - 1), BeforeValidator(_text_first(parse_id)), Form("ID")
 ]  # 2**32 - 1 means "none"
 Folder = Annotated[Path, AfterValidator(_absolute), Form("DIR")]
+ListenAddress = Annotated[str | None, AfterValidator(_listen_address), Form("HOST:PORT")]
 OptionalFile = Annotated[Path | None, AfterValidator(_absolute), Form("FILE")]
 
 
@@ -288,6 +307,9 @@ class Options(BaseSettings):
     allow_insecure: bool = Field(default=False, description="Allow plain http to other hosts than this one.")
     ca_bundle: Annotated[OptionalFile, AfterValidator(_holds_certificates)] = Field(
         default=None, description="Certificates to trust (PEM), instead of the system's."
+    )
+    metrics_listen: ListenAddress = Field(
+        default=None, description="Answer Prometheus on this address, with no password; nobody can ask when not given."
     )
     log_file: OptionalFile = Field(default=None, description="Log to this file, instead of the system log.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages to log.")

@@ -121,6 +121,7 @@ class Reading(msgspec.Struct, frozen=True):
         disk_bad_pages: Failed their checksums.
         waits: How many misses waited at most how long; keys are seconds, the last one "inf".
         fetches: The same of the requests.
+        wait_seconds, fetch_seconds: All of these together.
         readers: Handles that were read from; ``window_bytes`` is the furthest that one of them fetches ahead.
         request_bytes: How long requests are at present when reading in order; ``random_bytes`` at the least when not.
         round_trip_seconds: How soon the Space answers, at best.
@@ -149,6 +150,8 @@ class Reading(msgspec.Struct, frozen=True):
     random_bytes: int
     round_trip_seconds: float
     bytes_per_second: float
+    wait_seconds: float = 0.0
+    fetch_seconds: float = 0.0
 
 
 class MountStatus(Message, frozen=True, tag="mount"):

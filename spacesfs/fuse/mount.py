@@ -12,8 +12,7 @@ import trio
 
 from spacesfs import __version__
 from spacesfs.assembly import Parts
-from spacesfs.client.wire.pace import LEAST_BYTES_PER_SECOND
-from spacesfs.config import MountConfig
+from spacesfs.config import LEAST_BYTES_PER_SECOND, MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import Change, MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.observing import reading_of

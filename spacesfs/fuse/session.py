@@ -10,7 +10,7 @@ import pyfuse3
 import trio
 
 from spacesfs.assembly import assemble
-from spacesfs.config import MountConfig
+from spacesfs.config import MountConfig, split_address
 from spacesfs.errors import MountError
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.ending import Ending, end_on_signal, watch
@@ -120,6 +120,10 @@ async def _serve_kernel(
     kernel = _Kernel(mount)
     try:
         await nursery.start(serve_control, control_socket_path(mount.config.mountpoint), mount)
+        if mount.config.metrics_listen is not None:
+            from spacesfs.fuse.exporting import serve_metrics  # noqa: PLC0415 - few mounts need it
+
+            await nursery.start(serve_metrics, *split_address(mount.config.metrics_listen), mount.status)
         async with open_team() as serving:
             serving.start_soon(end_on_signal, ending, kernel.terminate)
             serving.start_soon(_announce, mount, kernel.place, limits, on_ready)

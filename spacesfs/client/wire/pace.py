@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import trio
 
-LEAST_BYTES_PER_SECOND = 64 * 1024  # a slower line is none that a mount could live with
-
 _SLICE_SECONDS = (
     0.1  # what is read or written in one go while there is a limit: so nobody has long to wait for the others
 )
