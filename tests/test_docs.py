@@ -133,7 +133,7 @@ def commands() -> frozenset[str]:
     found = set()
     for group in ("", *GROUPS):
         listed = spacesfs(*group.split(), "--help").stdout.partition("Commands:\n")[2]
-        found |= {f"{group} {name}".strip() for name in re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE)}
+        found |= {f"{group} {name}".strip() for name in re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE)}
     return frozenset(found)
 
 

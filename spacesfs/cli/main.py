@@ -45,6 +45,7 @@ _COMMANDS = {
     "uploads": "spacesfs.cli.uploads:uploads",
     "cdn": "spacesfs.cli.cdn:cdn",
     "doctor": "spacesfs.cli.doctor:doctor",
+    "version": "spacesfs.cli.version:show_version",
 }
 _INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
