@@ -25,6 +25,7 @@ from spacesfs.client.endpoint import Endpoint, EndpointError, resolve_endpoint
 
 ENVIRONMENT_PREFIX = "SPACESFS_"
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+LEAST_BYTES_PER_SECOND = 64 * KIB  # a slower line is none that a mount could live with
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(B|iB)?|B)?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.ASCII)
@@ -148,6 +149,33 @@ def _at_least(least: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``; an IPv6 address stands in brackets.
+
+    Raises:
+        ValueError: It is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not host.strip("[]") or not (port.isascii() and port.isdigit()) or not 0 <= int(port) < 2**16:
+        raise ValueError(f'"{text}" is not an address; write it like 127.0.0.1:9400')
+    return host.strip("[]"), int(port)
+
+
+def _listen_address(text: str | None) -> str | None:
+    if text is not None:
+        split_address(text)
+    return text
+
+
+def _rate(limit: int) -> int:
+    """Let through what a mount can live with: 0 is no limit."""
+    if 0 < limit < LEAST_BYTES_PER_SECOND:
+        raise ValueError(
+            f"{format_size(limit)} a second is too little; give at least {format_size(LEAST_BYTES_PER_SECOND)}"
+        )
+    return limit
+
+
 def _absolute(path: Path | None) -> Path | None:
     """Expand ``~`` and make absolute, for the daemon leaves the current directory."""
     if path is None:
@@ -215,6 +243,7 @@ Region = Annotated[str | None, AfterValidator(_region_name), Form("NAME")]
 Profile = Annotated[str | None, Field(min_length=1), Form("NAME")]
 CommandLine = Annotated[str | None, AfterValidator(_command_line), Form("COMMAND")]
 Size = Annotated[int, BeforeValidator(_text_first(parse_size)), Form("SIZE", format_size)]
+Rate = Annotated[int, BeforeValidator(_text_first(parse_size)), AfterValidator(_rate), Form("SIZE", format_size)]
 Seconds = Annotated[
     float,
     Field(le=86_400, allow_inf_nan=False),
@@ -226,6 +255,7 @@ Id = Annotated[
     int, Field(ge=0, lt=2**32 - 1), BeforeValidator(_text_first(parse_id)), Form("ID")
 ]  # 2**32 - 1 means "none"
 Folder = Annotated[Path, AfterValidator(_absolute), Form("DIR")]
+ListenAddress = Annotated[str | None, AfterValidator(_listen_address), Form("HOST:PORT")]
 OptionalFile = Annotated[Path | None, AfterValidator(_absolute), Form("FILE")]
 
 
@@ -279,9 +309,19 @@ class Options(BaseSettings):
     timeout: Annotated[Seconds, Field(gt=0)] = Field(
         default=30.0, description="How long a file operation may wait without bytes moving."
     )
+    limit_down: Rate = Field(default=0, description="Most bytes a second from the Space; 0 for no limit.")
+    limit_up: Rate = Field(default=0, description="Most bytes a second to the Space; 0 for no limit.")
+    hang_timeout: Annotated[Seconds, Field(ge=0)] = Field(
+        default=15.0,
+        description="How long a mount in the background may show no sign of life before a fresh process replaces it; "
+        "0 for ever.",
+    )
     allow_insecure: bool = Field(default=False, description="Allow plain http to other hosts than this one.")
     ca_bundle: Annotated[OptionalFile, AfterValidator(_holds_certificates)] = Field(
         default=None, description="Certificates to trust (PEM), instead of the system's."
+    )
+    metrics_listen: ListenAddress = Field(
+        default=None, description="Answer Prometheus on this address, with no password; nobody can ask when not given."
     )
     log_file: OptionalFile = Field(default=None, description="Log to this file, instead of the system log.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages to log.")

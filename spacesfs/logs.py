@@ -85,6 +85,19 @@ def log_to_syslog(level: str) -> None:
     _install(handler, _SYSLOG_LINE, level)
 
 
+def set_level(level: str) -> None:
+    """Log records of ``level`` ("info") and above from now on."""
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for name in ("httpx", "httpcore"):  # they log every request's URL; only their warnings are of interest
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def level() -> str:
+    """Return the level from which on records are logged now."""
+    return logging.getLevelName(logging.getLogger().level).lower()
+
+
 def has_syslog() -> bool:
     """Tell whether a system log listens on this host."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
@@ -96,14 +109,12 @@ def has_syslog() -> bool:
 
 
 def _install(handler: logging.Handler, line: str, level: str) -> None:
-    """Make ``handler`` the only one. httpx logs every request's URL; only its warnings are of interest."""
+    """Make ``handler`` the only one."""
     handler.setFormatter(LineFormatter(line))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
-    root.setLevel(level.upper())
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    set_level(level)
     logging.captureWarnings(capture=True)

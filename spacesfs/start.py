@@ -77,6 +77,8 @@ async def connected(config: Config) -> AsyncIterator[Connection[Config]]:
         deadline_seconds=config.timeout,
         ca_bundle=config.ca_bundle,
         proxy=proxy_for(config.address.url, os.environ),
+        limit_down=config.limit_down,
+        limit_up=config.limit_up,
     )
     try:
         client = SpacesClient(

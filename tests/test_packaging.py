@@ -63,12 +63,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     shipped = {name for name in wheel.namelist() if not name.split("/")[0].endswith(".dist-info")}
     assert "spacesfs/py.typed" in shipped
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "spacesfs").rglob("*.py")}
-    assert shipped == modules | {"spacesfs/py.typed"}
+    assert shipped == modules | {"spacesfs/py.typed", "spacesfs/cli/spacesfs@.service"}
 
 
 def test_the_wheel_carries_command_and_licence(wheel: zipfile.ZipFile) -> None:
     names = {re.sub(r"^[^/]*\.dist-info/", "", name): name for name in wheel.namelist()}
-    assert "spacesfs = spacesfs.cli.main:main" in wheel.read(names["entry_points.txt"]).decode()
+    commands = wheel.read(names["entry_points.txt"]).decode()
+    assert "spacesfs = spacesfs.cli.main:main" in commands
+    assert "mount.spacesfs = spacesfs.cli.fstab:main" in commands
     assert wheel.read(names["licenses/LICENSE"]) == (ROOT / "LICENSE").read_bytes()
 
 

@@ -188,6 +188,17 @@ class DiskCache:
         finally:
             self._queued_bytes -= size
 
+    async def clear(self) -> None:
+        """Remove all pages that we know of; what is being written now may stay."""
+        paths = []
+        for digest, files in [*self._fresh.items(), *self._protected.items()]:
+            for packed in [*files.pages]:
+                start, size = unpack(packed)
+                self._forget(digest, (start, start + size))
+                paths.append(path_of(self._directory, digest, start, start + size))
+        with self._tolerating():
+            await trio.to_thread.run_sync(pagefile.remove, paths, limiter=self._threads)
+
     def statistics(self) -> DiskStatistics:
         """Return how it is now."""
         return DiskStatistics(

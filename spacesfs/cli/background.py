@@ -1,7 +1,8 @@
-"""A mount in the background: a forked process serves, and its parent leaves only when the mount answers.
+"""A mount in the background: a supervisor is forked, which forks who serves; the caller leaves when the mount answers.
 
-The child tells through a pipe how its start goes: lines to show, which begin with ``+``, then ``ready``, or the line
-that the parent shall end with. A child that dies without a word closes the pipe, so the parent never waits in vain.
+The one that serves tells through a pipe how its start goes: lines to show, which begin with ``+``, then ``ready``, or
+the line that the caller shall end with. When it dies without a word the supervisor ends too and the pipe closes, so
+nobody waits in vain.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NoReturn, TextIO
 from spacesfs.cli.failures import explain
 from spacesfs.cli.output import say
 from spacesfs.cli.serve import serve_until_unmounted
+from spacesfs.cli.supervisor import CRASHED, Lifeline, Supervisor, leave_session
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.mountpoint import answers
@@ -87,23 +89,45 @@ def _stop(pid: int) -> None:
 
 
 def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
-    """Be the child: leave the terminal, serve, and end without running what the parent's stack would."""
+    """Be the supervisor: leave the terminal, see the mount served, and end without running what the caller would."""
     status = 1
     try:
-        os.setsid()
         os.chdir("/")
         _close_terminal()
-        serve_until_unmounted(config, partial(_tell, report, _READY), partial(_show, report))
-        status = 0
-    except MountError as error:
-        log.error("%s", error)  # noqa: TRY400 - expected, and the line says it all
-        _tell(report, str(error))
-    except Exception as error:
-        log.exception("the mount crashed")
-        _tell(report, explain(error).message)
+        supervisor = Supervisor(
+            config.mountpoint, config.hang_timeout, partial(_log, config), partial(_serve, config, report)
+        )
+        status = supervisor.run()
+    except Exception:
+        log.exception("the supervisor of the mount on %s failed", config.mountpoint)
     finally:
         logging.shutdown()
         os._exit(status)
+
+
+def _serve(config: MountConfig, report: TextIO, lifeline: Lifeline, replaces: str | None) -> int:
+    """Be the one that serves; return the exit status."""
+    from spacesfs.fuse.supervision import Supervision  # noqa: PLC0415 - not before the fork: it loads the event loop
+
+    def ready() -> None:
+        leave_session()
+        lifeline.ready()
+        _tell(report, _READY)
+
+    supervision = Supervision(lifeline.beat, os.getppid(), replaces)
+    try:
+        serve_until_unmounted(config, supervision, ready, partial(_show, report))
+    except MountError as error:
+        log.error("%s", error)  # noqa: TRY400 - expected, and the line says it all
+        _tell(report, str(error))
+        return 1
+    except Exception as error:
+        log.exception("the mount crashed")
+        _tell(report, explain(error).message)
+        return CRASHED
+    finally:
+        logging.shutdown()
+    return 0
 
 
 def _tell(report: TextIO, outcome: str) -> None:

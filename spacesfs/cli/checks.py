@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -25,13 +26,15 @@ from spacesfs.client.errors import AccessDenied, NoSuchKey, SpacesError
 from spacesfs.client.wire.stock import proxy_for
 from spacesfs.config import Options
 from spacesfs.errors import MountError
-from spacesfs.fuse.mountpoint import FUSE_DEVICE, check_mountpoint
+from spacesfs.fuse.mountpoint import FILE_SYSTEM_TYPE, FUSE_DEVICE, check_mountpoint
 
 _ASK_SECONDS = 10.0
 _TOLERATED_SKEW = timedelta(minutes=5)  # servers refuse at 15
 _LEAST_FREE_BYTES = 1 << 30
 _LEAST_READ_AHEAD_KIB = 1024  # below, the kernel asks for 128 KiB at once, at several times the CPU
 _FUSE_CONF = Path("/etc/fuse.conf")
+_UPDATEDB_CONF = Path("/etc/updatedb.conf")
+_PRUNED = re.compile(r'^\s*PRUNEFS\s*=\s*"([^"]*)"', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def check_mounting(options: Options) -> Iterator[Finding]:
         else:
             yield Finding("FUSE", f"{FUSE_DEVICE} can be used")
     yield _fuse_conf(options)
+    yield _updatedb()
     for name, folder in (("cache", options.cache_dir), ("state", options.state_dir)):
         yield _folder(name, folder)
     yield _disk(options)
@@ -190,6 +194,19 @@ def _fuse_conf(options: Options) -> Finding:
     if options.allow_other and os.geteuid() != 0:
         return Finding("fuse.conf", "allow-other is asked for and not allowed", f"add user_allow_other to {_FUSE_CONF}")
     return Finding("fuse.conf", "mounts are for their owner alone, unless root makes them")
+
+
+def _updatedb() -> Finding:
+    """Check that locate's nightly walk over all files leaves Spaces alone: it would list them, for money."""
+    try:
+        pruned = _PRUNED.search(_UPDATEDB_CONF.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return Finding("updatedb", "not installed")
+    kinds = pruned[1].split() if pruned is not None else []
+    if FILE_SYSTEM_TYPE in kinds:
+        return Finding("updatedb", "leaves Spaces alone")
+    fix = f"add {FILE_SYSTEM_TYPE} to PRUNEFS in {_UPDATEDB_CONF}"
+    return Finding("updatedb", "would walk through every mounted Space each night", fix)
 
 
 def _folder(name: str, folder: Path) -> Finding:

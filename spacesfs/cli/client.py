@@ -14,8 +14,11 @@ import msgspec
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import (
     MAX_REPLY_BYTES,
+    Change,
     Counted,
+    Done,
     Drop,
+    DropCache,
     Failed,
     MountStatus,
     Refresh,
@@ -135,6 +138,30 @@ def refresh_mount(control: Path, path: str) -> bool:
                 return reply.is_complete
             break
     raise MountError("the mount gave no answer; see its log")
+
+
+def ask_drop_cache(control: Path) -> None:
+    """Have what was kept of files forgotten.
+
+    Raises:
+        MountError: No answer, or not the one asked for.
+    """
+    _do(control, DropCache())
+
+
+def ask_change(control: Path, change: Change) -> None:
+    """Have options of the running mount changed.
+
+    Raises:
+        MountError: It can't be done.
+    """
+    _do(control, change)
+
+
+def _do(control: Path, request: Request) -> None:
+    with _replies(control, request, _REST_SECONDS) as replies:
+        if not isinstance(next(replies, None), Done):
+            raise MountError("the mount gave no answer; see its log")
 
 
 def _count(control: Path, request: Request) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NoReturn
 
 import click
 import msgspec
@@ -11,7 +12,8 @@ import msgspec
 from spacesfs.cli.client import all_statuses, ask_status, serving
 from spacesfs.cli.output import counted, human_bytes, human_seconds, say
 from spacesfs.cli.paths import resolved
-from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, Throttling
+from spacesfs.errors import MountError
+from spacesfs.fuse.messages import MountStatus, PendingChange, Reading, RequestCounts, Throttling
 from spacesfs.fuse.mountpoint import stale_mounts
 
 _MOST_CHANGES_SHOWN = 20
@@ -37,8 +39,11 @@ def list_mounts(*, as_json: bool) -> None:
 @click.command()
 @click.argument("mountpoint", required=False)
 @_as_json
-def status(mountpoint: str | None, *, as_json: bool) -> None:
+@click.option("--watch", "is_watching", is_flag=True, help="Show it again each second, with rates, until interrupted.")
+def status(mountpoint: str | None, *, as_json: bool, is_watching: bool) -> None:
     """Show how the mount on MOUNTPOINT is, or every mount."""
+    if is_watching:
+        _watch(mountpoint)
     if mountpoint is not None:
         _, control = serving(resolved(mountpoint))
         found = ask_status(control)
@@ -58,20 +63,48 @@ def _print_json(value: MountStatus | Sequence[MountStatus]) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
+def _watch(mountpoint: str | None) -> NoReturn:
+    """Show one mount for ever: the one named, or the only one.
+
+    A fresh process that has taken over listens on the same path.
+
+    Raises:
+        MountError: There is none, or it ended.
+    """
+    from spacesfs.cli.watch import watch  # noqa: PLC0415 - most who ask for a status do not watch
+
+    if mountpoint is None:
+        mountpoints = [status.mountpoint for status in all_statuses()]
+        if len(mountpoints) != 1:
+            raise MountError(f"{counted(len(mountpoints), 'Space')} mounted; say which to watch")
+        mountpoint = mountpoints[0]
+    place = resolved(mountpoint)
+    watch(lambda: ask_status(serving(place)[1]), status_lines)
+    raise AssertionError("it watches for ever")
+
+
 def _print_status(status: MountStatus) -> None:
-    say(f"{_space(status)} on {status.mountpoint}")
+    for line in status_lines(status):
+        say(line)
+
+
+def status_lines(status: MountStatus) -> Iterator[str]:
+    """Yield what a person wants to know of a mount, a line each."""
+    yield f"{_space(status)} on {status.mountpoint}"
     for name, value in _facts(status):
-        say(f"  {name:<11} {value}")
+        yield f"  {name:<11} {value}"
     for notice in status.notices:
-        say(f"  ! {notice}")
+        yield f"  ! {notice}"
     for change in status.pending[:_MOST_CHANGES_SHOWN]:
-        say(f"  {describe_change(change)}")
+        yield f"  {describe_change(change)}"
     if len(status.pending) > _MOST_CHANGES_SHOWN:
-        say(f"  and {counted(len(status.pending) - _MOST_CHANGES_SHOWN, 'more change')}")
+        yield f"  and {counted(len(status.pending) - _MOST_CHANGES_SHOWN, 'more change')}"
 
 
 def _facts(status: MountStatus) -> Iterable[tuple[str, str]]:
     yield "state", f"{status.state}, for {human_seconds(time.time() - status.since)}, process {status.pid}"
+    if status.replaces is not None:
+        yield "replaced", f"an earlier process, {human_seconds(time.time() - status.since)} ago: {status.replaces}"
     yield "endpoint", status.endpoint
     if status.offline_since is not None:
         yield "offline", f"the Space can't be reached, for {human_seconds(time.time() - status.offline_since)}"
@@ -83,8 +116,23 @@ def _facts(status: MountStatus) -> Iterable[tuple[str, str]]:
     yield "pending", _pending(status)
     yield "memory", f"{human_bytes(status.memory.bytes_used)} of {human_bytes(status.memory.bytes_limit)}"
     yield "staging", f"{human_bytes(status.staging.bytes_used)} of {human_bytes(status.staging.bytes_limit)}"
+    if status.reading is not None:
+        yield "reading", _reading(status.reading)
+        yield (
+            "disk cache",
+            f"{human_bytes(status.reading.disk.bytes_used)} of {human_bytes(status.reading.disk.bytes_limit)}",
+        )
+    for name, limit in (("limit down", status.limit_down), ("limit up", status.limit_up)):
+        if limit:
+            yield name, f"{human_bytes(limit)} a second"
     for name, counts in sorted(status.requests.items()):
         yield name, _requests(counts)
+
+
+def _reading(reading: Reading) -> str:
+    total = reading.hits + reading.misses
+    share = f", {100 * reading.hits / total:.0f} % of {counted(total, 'read')} without waiting" if total else ""
+    return f"{human_bytes(reading.fetched_bytes)} fetched, {human_bytes(reading.wasted_bytes)} of it in vain{share}"
 
 
 def _requests(counts: RequestCounts) -> str:

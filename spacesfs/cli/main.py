@@ -20,10 +20,14 @@ from spacesfs.cli.output import complain
 _COMMANDS = {
     "mount": "spacesfs.cli.mount:mount",
     "umount": "spacesfs.cli.umount:umount",
+    "install-unit": "spacesfs.cli.unit:install_unit",
     "list": "spacesfs.cli.inspect:list_mounts",
     "status": "spacesfs.cli.inspect:status",
     "sync": "spacesfs.cli.sync:sync",
     "refresh": "spacesfs.cli.refresh:refresh",
+    "set": "spacesfs.cli.live:set_options",
+    "drop-cache": "spacesfs.cli.live:drop_cache",
+    "warm": "spacesfs.cli.live:warm",
     "pending": "spacesfs.cli.pending:pending",
     "config": "spacesfs.cli.settings:config",
     "demo": "spacesfs.cli.demo:demo",
@@ -42,6 +46,7 @@ _COMMANDS = {
     "uploads": "spacesfs.cli.uploads:uploads",
     "cdn": "spacesfs.cli.cdn:cdn",
     "doctor": "spacesfs.cli.doctor:doctor",
+    "version": "spacesfs.cli.version:show_version",
 }
 _INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 

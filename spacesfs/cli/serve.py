@@ -5,17 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from spacesfs.config import MountConfig
+
+if TYPE_CHECKING:
+    from spacesfs.fuse.supervision import Supervision
 
 log = logging.getLogger(__name__)
 
 
-def serve_until_unmounted(config: MountConfig, on_ready: Callable[[], None], on_notice: Callable[[str], None]) -> None:
+def serve_until_unmounted(
+    config: MountConfig, supervision: Supervision, on_ready: Callable[[], None], on_notice: Callable[[str], None]
+) -> None:
     """Serve a mount; return when it is unmounted and everything is in the Space.
 
     Args:
         config: What to mount, and where.
+        supervision: Who watches over this process.
         on_ready: Called when the mount answers.
         on_notice: Told what the user should know meanwhile, a line at a time; the log has it too.
 
@@ -34,5 +41,5 @@ def serve_until_unmounted(config: MountConfig, on_ready: Callable[[], None], on_
         log.info("%s", line)
         on_notice(line)
 
-    trio.run(partial(serve, config, on_ready=say_ready, tell=tell))
+    trio.run(partial(serve, config, supervision, on_ready=say_ready, tell=tell))
     log.info("%s is unmounted from %s; everything is in the Space", config.bucket, config.mountpoint)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from spacesfs.cli.client import MountGone, daemon_pid, serving, sync_steps
+from spacesfs.cli.client import MountGone, ask_status, daemon_pid, serving, sync_steps
 from spacesfs.cli.output import say
 from spacesfs.cli.paths import resolved
 from spacesfs.cli.progress import show_sync
@@ -39,14 +39,14 @@ def unmount_space(mountpoint: Path) -> None:
         say(recovered)
         return
     _, control = serving(mountpoint)
-    process = _watch(daemon_pid(control))
+    processes = _watch(daemon_pid(control), ask_status(control).supervisor)
     try:
         _bring_all(control, mountpoint)
         unmount(mountpoint)
         _see_off(control, mountpoint)
-        _wait_until_gone(process)
+        _wait_until_gone(processes)
     finally:
-        if process is not None:
+        for process in processes:
             os.close(process)
 
 
@@ -74,14 +74,15 @@ def _see_off(control: Path, mountpoint: Path) -> None:
         show_sync(sync_steps(control, None), str(mountpoint))
 
 
-def _watch(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when the process ends, or None when it is gone or not ours to watch."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
+def _watch(*pids: int | None) -> list[int]:
+    """Return descriptors that become readable when the processes end, of those that are there and ours to watch."""
+    processes = []
+    for pid in pids:
+        with suppress(OSError):
+            processes += [os.pidfd_open(pid)] if pid is not None else []
+    return processes
 
 
-def _wait_until_gone(process: int | None) -> None:
-    if process is not None:
+def _wait_until_gone(processes: list[int]) -> None:
+    for process in processes:
         select.select([process], [], [])

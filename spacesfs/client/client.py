@@ -23,6 +23,7 @@ from spacesfs.client.listing import ListingCalls
 from spacesfs.client.transport import ClientOptions, Observer, Transport
 from spacesfs.client.uploads import UploadCalls
 from spacesfs.client.versions import VersionCalls
+from spacesfs.client.wire.pace import Bandwidth
 
 # Old buckets may have capitals, dots and underscores, and up to 255 characters; nothing that changes a URL.
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -93,6 +94,11 @@ class SpacesClient:
     def statistics(self) -> ClientStatistics:
         """Return how fast calls may go at present, and whether the Space is there."""
         return self._transport.statistics()
+
+    @property
+    def bandwidth(self) -> Bandwidth:
+        """How many bytes a second may come and go; may be set."""
+        return self._transport.bandwidth
 
     def bucket(self, name: str) -> Bucket:
         """Return a bucket, which may or may not exist.

@@ -43,6 +43,7 @@ from spacesfs.client.retry import Allowance, RetryPolicy, parse_retry_after
 from spacesfs.client.signer import SignatureVersion, Signer
 from spacesfs.client.signing import Signable, encode_query
 from spacesfs.client.traffic import BodyStream, Landing, Traffic
+from spacesfs.client.wire.pace import Bandwidth
 from spacesfs.client.wire.stock import StockTransport
 from spacesfs.client.wire.transport import SINK, WireTransport
 from spacesfs.client.xmltree import Malformed
@@ -74,6 +75,8 @@ class ClientOptions:
         ca_bundle: File of trusted certificates in PEM, instead of the system's.
         http_transport: What moves the bytes: ours, or httpx's own, which takes several times the CPU.
         proxy: URL of an HTTP proxy to go through, by httpx's own transport.
+        limit_down, limit_up: Bytes a second that may come and go, all connections together; 0 for no limit. Not through
+            a proxy.
         signature_version: Of Amazon's two ways to sign; 2 is for servers that know nothing newer.
     """
 
@@ -85,6 +88,8 @@ class ClientOptions:
     ca_bundle: Path | None = None
     http_transport: Literal["own", "httpx"] = "own"
     proxy: str | None = field(default=None, repr=False)  # may hold a password
+    limit_down: int = 0
+    limit_up: int = 0
     signature_version: SignatureVersion = 4
 
 
@@ -113,13 +118,22 @@ class Transport:
         self._asked_bucket = ""
         self._origins: dict[str, httpx.URL] = {}
         self._timeout = httpx.Timeout(options.timeout_seconds, pool=None).as_dict()
-        self._wire = _wire(endpoint, options)
+        self.bandwidth = Bandwidth(options.limit_down, options.limit_up)
+        self._wire = _wire(endpoint, options, self.bandwidth)
         # It reads no environment, follows no redirect and adds no header of its own.
         self._http = _Http(transport=self._wire, trust_env=False)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
+
+    def _seconds_on_the_way(self, bytes_up: int, bytes_down: int) -> float:
+        """Return how long bodies may take; where bandwidth is limited, each call may have its share only."""
+        seconds = 0.0
+        for count, pace in ((bytes_up, self.bandwidth.up), (bytes_down, self.bandwidth.down)):
+            share = pace.bytes_per_second / self._options.max_connections or SLOWEST_BYTES_PER_SECOND
+            seconds += count / min(share, SLOWEST_BYTES_PER_SECOND)
+        return seconds
 
     async def watch(self) -> NoReturn:
         """Notice when the Space goes and returns, and close idle connections; one task of the client's does this."""
@@ -150,7 +164,7 @@ class Transport:
         """
         _check_headers(call)
         payload_hash = await self._signer.payload_hash(call.body)
-        seconds = self._options.deadline_seconds + (_length(call.body) + call.expected_bytes) / SLOWEST_BYTES_PER_SECOND
+        seconds = self._options.deadline_seconds + self._seconds_on_the_way(_length(call.body), call.expected_bytes)
         allowance = Allowance(seconds, self._options.patience_seconds)
         visit: Visit | None = None
         faults = 0
@@ -337,12 +351,12 @@ def _check_headers(call: Call) -> None:
             raise call.error(InvalidRequest, f"the value of {name} has control characters, or spaces at an end")
 
 
-def _wire(endpoint: Endpoint, options: ClientOptions) -> httpx.AsyncBaseTransport:
+def _wire(endpoint: Endpoint, options: ClientOptions, bandwidth: Bandwidth) -> httpx.AsyncBaseTransport:
     """Make what moves the bytes."""
     tls = _tls(endpoint, options.ca_bundle)
     places = options.max_connections + 1  # the limiter sees to the calls; the last place is the probe's
     if options.http_transport == "own" and options.proxy is None:
-        return WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS)
+        return WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS, bandwidth=bandwidth)
     try:
         return StockTransport(tls, connections=places, idle_seconds=KEEPALIVE_SECONDS, proxy=options.proxy)
     except ValueError as problem:

@@ -23,8 +23,11 @@ import trio
 from spacesfs.errors import MountError, errno_for
 from spacesfs.fuse.messages import (
     MAX_REQUEST_BYTES,
+    Change,
     Counted,
+    Done,
     Drop,
+    DropCache,
     Failed,
     MountStatus,
     Refresh,
@@ -75,6 +78,20 @@ class ControlTarget(Protocol):
 
     async def refresh(self, path: str) -> bool:
         """Forget what is known of what lies at and below a path; say whether the kernel has, too."""
+
+    async def drop_cache(self) -> None:
+        """Forget what was kept of files."""
+
+    def change(self, change: Change) -> None:
+        """Change options of the running mount.
+
+        Raises:
+            MountError: One can't be so.
+        """
+
+
+_Brief = Status | Retry | Drop | Refresh | DropCache | Change
+"""What is answered by one reply."""
 
 
 class _BadRequest(Exception):
@@ -139,19 +156,28 @@ async def _answer(target: ControlTarget, stream: trio.SocketStream) -> None:
             await _send(stream, await _reply(target, request))
 
 
-async def _reply(target: ControlTarget, request: Status | Retry | Drop | Refresh) -> Reply:
+async def _reply(target: ControlTarget, request: _Brief) -> Reply:
     try:
-        match request:
-            case Status():
-                return target.status()
-            case Retry(paths):
-                return Counted(target.retry(paths))
-            case Drop(paths):
-                return Counted(await target.drop(paths))
-            case Refresh(path):
-                return Refreshed(await target.refresh(path))
+        return await _perform(target, request)
     except Exception as error:  # noqa: BLE001 - whatever it is, the client is told and the server goes on
         return _failure(error)
+
+
+async def _perform(target: ControlTarget, request: _Brief) -> Reply:
+    match request:
+        case Status():
+            return target.status()
+        case Retry(paths):
+            return Counted(target.retry(paths))
+        case Drop(paths):
+            return Counted(await target.drop(paths))
+        case Refresh(path):
+            return Refreshed(await target.refresh(path))
+        case DropCache():
+            await target.drop_cache()
+        case Change():
+            target.change(request)
+    return Done()
 
 
 async def _sync_while_connected(target: ControlTarget, path: str | None, stream: trio.SocketStream) -> None:

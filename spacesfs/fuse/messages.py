@@ -1,8 +1,8 @@
 """What the control socket of a mount speaks: one JSON object per line, told apart by its ``type``.
 
 A client sends one request. ``Status`` is answered by ``MountStatus``; ``Sync`` by any number of ``SyncProgress`` and
-then ``SyncDone``; ``Retry`` and ``Drop`` by ``Counted``;
-``Refresh`` by ``Refreshed``; any by ``Failed``. Then the connection ends.
+then ``SyncDone``; ``Retry`` and ``Drop`` by ``Counted``, ``Refresh`` by ``Refreshed``, ``DropCache`` and ``Change`` by
+``Done``; any by ``Failed``. Then the connection ends.
 """
 
 from __future__ import annotations
@@ -45,6 +45,23 @@ class Refresh(Message, frozen=True, tag="refresh"):
     """Forget what is known of what lies at and below ``path``, relative to the mount's root; "" is all."""
 
     path: str
+
+
+class DropCache(Message, frozen=True, tag="drop-cache"):
+    """Forget what was kept of files, in memory and on the disk."""
+
+
+class Change(Message, frozen=True, tag="change"):
+    """Change options of the running mount; None leaves one as it is.
+
+    Attributes:
+        log_level: As ``--log-level``.
+        limit_down, limit_up: Bytes a second; 0 for no limit.
+    """
+
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    limit_down: int | None = None
+    limit_up: int | None = None
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -110,6 +127,7 @@ class Reading(msgspec.Struct, frozen=True):
         disk_bad_pages: Failed their checksums.
         waits: How many misses waited at most how long; keys are seconds, the last one "inf".
         fetches: The same of the requests.
+        wait_seconds, fetch_seconds: All of these together.
         readers: Handles that were read from; ``window_bytes`` is the furthest that one of them fetches ahead.
         request_bytes: How long requests are at present when reading in order; ``random_bytes`` at the least when not.
         round_trip_seconds: How soon the Space answers, at best.
@@ -138,6 +156,8 @@ class Reading(msgspec.Struct, frozen=True):
     random_bytes: int
     round_trip_seconds: float
     bytes_per_second: float
+    wait_seconds: float = 0.0
+    fetch_seconds: float = 0.0
 
 
 class MountStatus(Message, frozen=True, tag="mount"):
@@ -152,6 +172,9 @@ class MountStatus(Message, frozen=True, tag="mount"):
         throttling: The classes of operation that the Space makes slow down.
         journal: The folder that the journal is in.
         reading: How reading goes.
+        limit_down, limit_up: Bytes a second that may come from and go to the Space; 0 for no limit.
+        supervisor: The process that replaces this one when it dies or hangs, or None.
+        replaces: Why this process took the place of an earlier one, or None if it did not.
     """
 
     bucket: str
@@ -175,6 +198,11 @@ class MountStatus(Message, frozen=True, tag="mount"):
     throttling: dict[str, Throttling] = {}
     journal: str = ""
     reading: Reading | None = None
+    limit_down: int = 0
+    limit_up: int = 0
+    log_level: str = ""
+    supervisor: int | None = None
+    replaces: str | None = None
 
 
 class SyncProgress(Message, frozen=True, tag="progress"):
@@ -201,6 +229,10 @@ class Counted(Message, frozen=True, tag="counted"):
     changes: int
 
 
+class Done(Message, frozen=True, tag="changed"):
+    """It is done."""
+
+
 class Failed(Message, frozen=True, tag="failed"):
     """The request can't be done. ``errno_name`` is like ``EACCES``, or empty where no errno fits."""
 
@@ -208,8 +240,8 @@ class Failed(Message, frozen=True, tag="failed"):
     errno_name: str = ""
 
 
-Request = Status | Sync | Retry | Drop | Refresh
-Reply = MountStatus | SyncProgress | SyncDone | Counted | Refreshed | Failed
+Request = Status | Sync | Retry | Drop | Refresh | DropCache | Change
+Reply = MountStatus | SyncProgress | SyncDone | Counted | Refreshed | Done | Failed
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

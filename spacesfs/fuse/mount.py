@@ -12,11 +12,13 @@ import trio
 
 from spacesfs import __version__
 from spacesfs.assembly import Parts
-from spacesfs.config import MountConfig
+from spacesfs.config import LEAST_BYTES_PER_SECOND, MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.kernel import KernelNotifier
-from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
+from spacesfs.fuse.messages import Change, MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.observing import reading_of
+from spacesfs.fuse.supervision import Supervision
+from spacesfs.logs import level, set_level
 from spacesfs.pending.intents import Intent, Present, kind_of
 from spacesfs.pending.scheduler import Left
 from spacesfs.pending.selection import selected
@@ -30,7 +32,8 @@ _REST_SECONDS, _POLL_SECONDS = 60.0, 0.05
 class Mount:
     """The mount, as the control socket sees it. ``notices`` are of its start; ``journal`` is its folder.
 
-    ``kernel_notice`` says what the kernel would not do for it.
+    ``replaces`` is why it took the place of an earlier process that died. ``kernel_notice`` says what the kernel would
+    not do for it.
     """
 
     connection: Connection[MountConfig]
@@ -39,6 +42,8 @@ class Mount:
     kernel: KernelNotifier
     notices: list[str]
     read_only_reason: str | None
+    supervision: Supervision
+    replaces: str | None = None
     kernel_notice: str | None = None
     is_draining: bool = False
     since: float = field(default_factory=time.time)
@@ -88,6 +93,11 @@ class Mount:
                 if lane.is_slowed
             },
             reading=reading_of(reading),
+            limit_down=self.connection.client.bandwidth.down.bytes_per_second,
+            limit_up=self.connection.client.bandwidth.up.bytes_per_second,
+            log_level=level(),
+            supervisor=self.supervision.pid,
+            replaces=self.replaces,
         )
 
     def pending(self) -> list[PendingChange]:
@@ -147,6 +157,29 @@ class Mount:
         """Forget what is known of what lies at and below a path; say whether the kernel has, too."""
         self.parts.filesystem.refresher.refresh(path)
         return await self.kernel.settle(_KERNEL_SECONDS)
+
+    async def drop_cache(self) -> None:
+        """Forget the pages in memory and on the disk. The kernel keeps its own."""
+        self.parts.reading.pages.clear()
+        if self.parts.reading.disk is not None:
+            await self.parts.reading.disk.clear()
+
+    def change(self, change: Change) -> None:
+        """Change options of the running mount.
+
+        Raises:
+            MountError: A limit is too low.
+        """
+        limits = [limit for limit in (change.limit_down, change.limit_up) if limit is not None]
+        if any(limit < 0 or 0 < limit < LEAST_BYTES_PER_SECOND for limit in limits):
+            raise MountError(f"a limit must be 0, or at least {LEAST_BYTES_PER_SECOND} bytes a second")
+        bandwidth = self.connection.client.bandwidth
+        if change.limit_down is not None:
+            bandwidth.down.set(change.limit_down)
+        if change.limit_up is not None:
+            bandwidth.up.set(change.limit_up)
+        if change.log_level is not None:
+            set_level(change.log_level)
 
     async def _resting(self, paths: list[str]) -> list[Intent]:
         """Return the intents at and below paths once none is under way: it could still arrive."""

@@ -22,6 +22,7 @@ from spacesfs.errors import MountError
 
 FILE_SYSTEM_TYPE = "fuse.spacesfs"
 FUSE_DEVICE = Path("/dev/fuse")
+_AUTOMOUNT = "autofs"
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _FUSE_CONF = Path("/etc/fuse.conf")
@@ -81,6 +82,12 @@ def is_stale(path: Path) -> bool:
     return False
 
 
+def is_dead(path: Path) -> bool:
+    """Tell whether a Space is mounted on ``path`` (absolute, links resolved) whose process is dead."""
+    mount = mounted_at(path)
+    return mount is not None and mount.is_ours and is_stale(path)
+
+
 def stale_mounts() -> list[Path]:
     """Return the mountpoints of Spaces whose process is dead."""
     return [mount.mountpoint for mount in _mounts() if mount.is_ours and is_stale(mount.mountpoint)]
@@ -92,9 +99,9 @@ def recover_stale_mount(path: Path) -> str | None:
     Raises:
         MountError: It can't be removed.
     """
-    if (mount := mounted_at(path)) is None or not mount.is_ours or not is_stale(path):
+    if not is_dead(path):
         return None
-    while (mount := mounted_at(path)) is not None and mount.is_ours and is_stale(path):
+    while is_dead(path):
         unmount(path, lazy=True)
     return f"recovered {path}: a stale mount, left by a process that died, was unmounted"
 
@@ -106,7 +113,9 @@ def check_mountpoint(path: Path, *, allow_other: bool = False) -> None:
         MountError: We can't.
     """
     mount = mounted_at(path)
-    if mount is None or not mount.is_ours or not is_stale(path):
+    if mount is not None and mount.type == _AUTOMOUNT:
+        pass  # systemd waits for us to mount on it, and who looks into it waits for systemd
+    elif mount is None or not mount.is_ours or not is_stale(path):
         _check_free(path, mount)
     _check_fuse_device()
     if os.geteuid() != 0:

@@ -35,4 +35,6 @@ def reading_of(side: ReadSide) -> Reading:
         random_bytes=reader.random_bytes,
         round_trip_seconds=reader.round_trip_seconds,
         bytes_per_second=reader.bytes_per_second,
+        wait_seconds=reader.waits.seconds,
+        fetch_seconds=reader.fetches.seconds,
     )

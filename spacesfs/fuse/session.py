@@ -10,16 +10,17 @@ import pyfuse3
 import trio
 
 from spacesfs.assembly import assemble
-from spacesfs.config import MountConfig
+from spacesfs.config import MountConfig, split_address
 from spacesfs.errors import MountError
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.ending import Ending, end_on_signal, watch
 from spacesfs.fuse.kernel import KernelLimits, KernelNotifier, tune
 from spacesfs.fuse.mount import Mount
-from spacesfs.fuse.mountpoint import recover_stale_mount
 from spacesfs.fuse.operations import Operations
+from spacesfs.fuse.place import Place, place_for
 from spacesfs.fuse.process import prepare_process
 from spacesfs.fuse.sockets import control_socket_path
+from spacesfs.fuse.supervision import Supervision, beat_for_ever
 from spacesfs.fuse.systemd import notify, patience
 from spacesfs.pending.statedir import SERVING
 from spacesfs.start import (
@@ -39,11 +40,12 @@ log = logging.getLogger(__name__)
 _KEPT_TASKS = 8  # that wait for the kernel's next request; one more when they are busy costs little, but not nothing
 
 
-async def serve(config: MountConfig, *, on_ready: Callable[[], None], tell: Tell) -> None:
+async def serve(config: MountConfig, supervision: Supervision, *, on_ready: Callable[[], None], tell: Tell) -> None:
     """Mount, serve until unmounted or told to stop, bring everything to the Space, unmount.
 
     Args:
         config: What to mount, and where.
+        supervision: Who watches over this process; hears from it as long as the event loop turns.
         on_ready: Called when the mount answers.
         tell: Told what the user should know meanwhile.
 
@@ -52,6 +54,13 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None], tell: Tell
         LeftBehind: It ended before everything was in the Space.
     """
     prepare_process()
+    async with open_team() as team:
+        team.start_soon(beat_for_ever, supervision)
+        await _serve(config, supervision, on_ready, tell)
+        team.cancel_scope.cancel()
+
+
+async def _serve(config: MountConfig, supervision: Supervision, on_ready: Callable[[], None], tell: Tell) -> None:
     config, notices = with_safe_durability(config)
     async with connected(config) as connection:
         read_only_reason = await check_bucket(connection)
@@ -66,7 +75,7 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None], tell: Tell
                 parts = await assemble(connection.bucket, journal, folder.staged, options, nursery, notifier)
                 for notice in notices:
                     tell(notice)
-                mount = Mount(connection, parts, folder.path, notifier, notices, read_only_reason)
+                mount = Mount(connection, parts, folder.path, notifier, notices, read_only_reason, supervision)
                 folder.note(f"{SERVING} {config.mountpoint}")
                 await _serve_kernel(mount, Ending(mount, folder), limits, nursery, on_ready)
                 nursery.cancel_scope.cancel()
@@ -81,18 +90,20 @@ class _Kernel:
         self._is_open = True
         self._notifier = mount.kernel
         config = mount.config
+        # Only now: where it must be emptied first, what lies below shows until pyfuse3 has mounted.
+        self.place = place_for(config.mountpoint)
         try:
-            # Only now, for what lies below shows from here to the next line.
-            recovered = recover_stale_mount(config.mountpoint)
             operations = Operations(mount.parts.filesystem, config.metadata_ttl)
-            pyfuse3.init(operations, str(config.mountpoint), _mount_options(mount))
+            pyfuse3.init(operations, str(self.place.directory), _mount_options(mount))
         except RuntimeError as error:
+            self.place.leave()
             raise MountError(
                 f"can't mount on {config.mountpoint}: {error}; fusermount3 says more with --foreground"
             ) from error
         self._notifier.start()
-        if recovered:
-            log.warning("%s", recovered)
+        if self.place.recovered:
+            log.warning("%s", self.place.recovered)
+            mount.replaces = mount.supervision.replaces or "an earlier process died and left its mount"
 
     def terminate(self) -> None:
         """End the kernel's loop, if it was not ended by an unmount."""
@@ -104,7 +115,7 @@ class _Kernel:
         if self._is_open:
             self._is_open = False
             self._notifier.close()
-            pyfuse3.close(unmount=unmount)
+            pyfuse3.close(unmount=unmount and self.place.leave())
 
 
 async def _serve_kernel(
@@ -113,9 +124,13 @@ async def _serve_kernel(
     kernel = _Kernel(mount)
     try:
         await nursery.start(serve_control, control_socket_path(mount.config.mountpoint), mount)
+        if mount.config.metrics_listen is not None:
+            from spacesfs.fuse.exporting import serve_metrics  # noqa: PLC0415 - few mounts need it
+
+            await nursery.start(serve_metrics, *split_address(mount.config.metrics_listen), mount.status)
         async with open_team() as serving:
             serving.start_soon(end_on_signal, ending, kernel.terminate)
-            serving.start_soon(_announce, mount, limits, on_ready)
+            serving.start_soon(_announce, mount, kernel.place, limits, on_ready)
             serving.start_soon(watch, mount)
             await pyfuse3.main(min_tasks=_KEPT_TASKS, max_tasks=limits.tasks)
             ending.begin()
@@ -139,12 +154,13 @@ def _mount_options(mount: Mount) -> set[str]:
     return options
 
 
-async def _announce(mount: Mount, limits: KernelLimits, on_ready: Callable[[], None]) -> None:
-    """Tell that the mount answers, once the kernel's first request was answered."""
+async def _announce(mount: Mount, place: Place, limits: KernelLimits, on_ready: Callable[[], None]) -> None:
+    """Tell that the mount answers and is in its place, once the kernel's first request was answered."""
     try:
-        await trio.to_thread.run_sync(os.stat, mount.config.mountpoint, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(os.stat, place.directory, abandon_on_cancel=True)
     except OSError as error:
         raise MountError(f"the mount on {mount.config.mountpoint} does not answer: {error.strerror}") from error
+    await trio.to_thread.run_sync(place.settle)
     mount.kernel_notice = await trio.to_thread.run_sync(tune, mount.config.mountpoint, limits.background)
     notify(f"READY=1\nSTATUS={mount.config.bucket} is mounted on {mount.config.mountpoint}")
     on_ready()

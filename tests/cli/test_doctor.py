@@ -13,7 +13,7 @@ from tests.cli.conftest import Cli
 from tests.servers.edge import Edge
 
 OF_A_SPACE = ["key", "region", "DNS", "TLS", "clock", "list", "read", "write", "delete"]
-OF_THE_MACHINE = ["FUSE", "fuse.conf", "cache", "state", "disk"]
+OF_THE_MACHINE = ["FUSE", "fuse.conf", "updatedb", "cache", "state", "disk"]
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,7 @@ def cache(settings: Path, monkeypatch: pytest.MonkeyPatch, fuse_device: Path) ->
     """A cache folder of the test's own, a disk that counts as large enough, and no mounts of other tests."""
     monkeypatch.setenv("SPACESFS_CACHE_DIR", str(settings / "cache"))
     monkeypatch.setattr(checks, "_LEAST_FREE_BYTES", 0)
+    monkeypatch.setattr(checks, "_UPDATEDB_CONF", settings / "no-updatedb.conf")
     monkeypatch.setattr(doctor, "all_statuses", list)
 
 
@@ -47,7 +48,7 @@ def test_each_line_says_ok(cli: Cli, s3: S3Client, bucket_name: str) -> None:
 def test_without_a_bucket(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "list" not in {finding["name"] for finding in cli("doctor", "--json").json}
     monkeypatch.delenv("SPACESFS_ENDPOINT")
-    assert [finding["name"] for finding in cli("doctor", "--json").json][:6] == ["key", *OF_THE_MACHINE]
+    assert [finding["name"] for finding in cli("doctor", "--json").json][:7] == ["key", *OF_THE_MACHINE]
 
 
 def test_versions_are_not_disturbed(cli: Cli, s3: S3Client, bucket_name: str) -> None:
@@ -69,7 +70,7 @@ def test_no_key(cli: Cli, bucket_name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("SPACES_SECRET_ACCESS_KEY")
     found = cli("doctor", bucket_name, "--json", status=1).json
     assert "SPACES_ACCESS_KEY_ID" in fixes(found)["key"]
-    assert [finding["name"] for finding in found][1:6] == OF_THE_MACHINE
+    assert [finding["name"] for finding in found][1:7] == OF_THE_MACHINE
 
 
 def test_a_key_that_may_not(cli: Cli, bucket_name: str, stranger: str) -> None:
@@ -107,3 +108,24 @@ def test_the_machine(cli: Cli, settings: Path, monkeypatch: pytest.MonkeyPatch) 
     found = fixes(cli("doctor", "--json", status=1).json)
     assert set(found) == {"state", "cache", "disk"}
     assert not in_memory.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "fix"),
+    [
+        (None, ""),
+        ('PRUNEFS="NFS fuse.spacesfs tmpfs"\n', ""),
+        ('PRUNEFS="NFS fuse.sshfs"\n', "add fuse.spacesfs to PRUNEFS"),
+        ("# nothing\n", "add fuse.spacesfs to PRUNEFS"),
+    ],
+)
+def test_updatedb_shall_leave_spaces_alone(
+    content: str | None, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "updatedb.conf"
+    monkeypatch.setattr(checks, "_UPDATEDB_CONF", file)
+    if content is not None:
+        file.write_text(content)
+    found = checks._updatedb()  # noqa: SLF001 - the whole of doctor needs a server
+    assert found.fix.startswith(fix)
+    assert bool(found.fix) == bool(fix)

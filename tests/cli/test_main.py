@@ -17,9 +17,9 @@ from spacesfs.config import OPTIONS
 from tests.cli.running import complaint, spacesfs
 
 COMMANDS = (
-    *("mount", "umount", "list", "status", "sync", "config", "demo"),
+    *("mount", "umount", "install-unit", "list", "status", "sync", "set", "drop-cache", "warm", "config", "demo"),
     *("ls", "stat", "cat", "put", "get", "cp", "mv", "rm", "du"),
-    *("acl", "share", "buckets", "uploads", "cdn", "doctor"),
+    *("acl", "share", "buckets", "uploads", "cdn", "doctor", "version"),
 )
 
 

@@ -20,12 +20,22 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacesfs.cli.client import ask_drop, ask_retry, ask_status, daemon_pid, refresh_mount, sync_steps
+from spacesfs.cli.client import (
+    ask_change,
+    ask_drop,
+    ask_drop_cache,
+    ask_retry,
+    ask_status,
+    daemon_pid,
+    refresh_mount,
+    sync_steps,
+)
 from spacesfs.errors import MountError, NoSpace
 from spacesfs.fuse import control, sockets
 from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.messages import (
     MAX_REQUEST_BYTES,
+    Change,
     Failed,
     MountStatus,
     PendingChange,
@@ -106,6 +116,14 @@ class Mount:
     async def refresh(self, path: str) -> bool:
         self.asked.append(path)
         return path == "d"
+
+    async def drop_cache(self) -> None:
+        self.asked.append("drop-cache")
+
+    def change(self, change: Change) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append(f"{change.log_level} {change.limit_down} {change.limit_up}")
 
 
 @pytest.fixture
@@ -390,3 +408,17 @@ def test_every_reply_is_one_line_and_survives(reply: Reply) -> None:
 
 def test_a_request_for_the_longest_path_fits() -> None:
     assert len(encode_line(Sync("\x01" * 4095))) <= MAX_REQUEST_BYTES
+
+
+async def test_caches_are_dropped_and_options_changed_on_request(socket_path: Path) -> None:
+    target = Mount()
+    async with serving(socket_path, target):
+        await trio.to_thread.run_sync(ask_drop_cache, socket_path)
+        await trio.to_thread.run_sync(ask_change, socket_path, Change("debug", 1000, 0))
+    assert target.asked == ["drop-cache", "debug 1000 0"]
+
+
+async def test_options_that_can_not_be_so_are_refused(socket_path: Path) -> None:
+    async with serving(socket_path, Mount(failure=MountError("too low"))):
+        with pytest.raises(MountError, match="too low"):
+            await trio.to_thread.run_sync(ask_change, socket_path, Change(limit_up=1))

@@ -16,6 +16,8 @@ from typing import Self
 import httpx
 import trio
 
+from spacesfs.client.wire.pace import Bandwidth
+
 BURST_BYTES = 1 << 20  # what is read or written in one go before other tasks get their turn: about a millisecond of TLS
 
 STALL_SECONDS = 1.0  # when nothing goes out for so long, see whether the server has something to say
@@ -63,8 +65,9 @@ class Interrupted(Exception):
 class Connection:
     """Owns one socket. One task uses it at a time; `close` may come from anywhere and wakes who waits."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, bandwidth: Bandwidth | None = None) -> None:
         self._sock = sock
+        self._bandwidth = bandwidth or Bandwidth()
         self._failure: OSError | None = None
         self._early = b""  # came while we were sending
         self.idle_since: float | None = None  # trio's clock; kept by the pool
@@ -78,9 +81,14 @@ class Connection:
             httpx.WriteError: The connection broke.
         """
         has_waited = False
+        pace = self._bandwidth.up
+        size = pace.slice_bytes(len(data))  # the same until it goes out: TLS wants to be offered the same bytes again
         while data:
             try:
-                data = data[self._sock.send(data) :]
+                sent = self._sock.send(data[:size])
+                data = data[sent:]
+                size = pace.slice_bytes(len(data))
+                await pace.pay(sent)
             except _NOT_WRITABLE:
                 await self._wait_to_send(seconds)
                 has_waited = True
@@ -109,7 +117,8 @@ class Connection:
         has_waited = False
         while True:
             try:
-                taken = self._drain(view[:BURST_BYTES])
+                taken = self._drain(view[: self._bandwidth.down.slice_bytes(BURST_BYTES)])
+                await self._bandwidth.down.pay(taken)
             except _NOT_READABLE:
                 await self._wait(trio.lowlevel.wait_readable, seconds, httpx.ReadTimeout, httpx.ReadError)
                 has_waited = True
@@ -229,7 +238,9 @@ class Connection:
         raise late(f"nothing happened for {seconds:g} seconds")
 
 
-async def connect(origin: Origin, tls: ssl.SSLContext, session: ssl.SSLSession | None, seconds: float) -> Connection:
+async def connect(
+    origin: Origin, tls: ssl.SSLContext, session: ssl.SSLSession | None, seconds: float, bandwidth: Bandwidth
+) -> Connection:
     """Connect to a server, to whichever of its addresses answers first.
 
     Args:
@@ -237,6 +248,7 @@ async def connect(origin: Origin, tls: ssl.SSLContext, session: ssl.SSLSession |
         tls: Used where the origin is secure.
         session: Of an earlier connection to the same server.
         seconds: Time for the connection, and again for each step of the handshake.
+        bandwidth: What its bytes count towards.
 
     Raises:
         httpx.ConnectTimeout: No answer in time.
@@ -244,7 +256,7 @@ async def connect(origin: Origin, tls: ssl.SSLContext, session: ssl.SSLSession |
     """
     sock = await _open_socket(origin, seconds)
     if not origin.is_secure:
-        return Connection(sock)
+        return Connection(sock, bandwidth)
     try:
         # An end of the stream that TLS did not announce is an error: somebody may have cut a reply short.
         secure = tls.wrap_socket(
@@ -257,7 +269,7 @@ async def connect(origin: Origin, tls: ssl.SSLContext, session: ssl.SSLSession |
     except (OSError, ValueError) as problem:
         sock.close()
         raise httpx.ConnectError(str(problem)) from problem
-    connection = Connection(secure)
+    connection = Connection(secure, bandwidth)
     try:
         await connection.shake_hands(seconds)
     except BaseException:

@@ -10,6 +10,7 @@ import httpx
 import trio
 
 from spacesfs.client.wire.connection import Connection, Origin, Timeouts, connect
+from spacesfs.client.wire.pace import Bandwidth
 
 MAX_ORIGINS = 64  # a bucket may have a host of its own; of those that nobody uses no more than this are remembered
 
@@ -45,8 +46,16 @@ class Pool:
     given in the order of asking. Only `acquire` awaits; giving back is immediate, so a cancelled task leaks nothing.
     """
 
-    def __init__(self, tls: ssl.SSLContext, *, connections_per_host: int, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        tls: ssl.SSLContext,
+        *,
+        connections_per_host: int,
+        idle_seconds: float,
+        bandwidth: Bandwidth | None = None,
+    ) -> None:
         """Make an empty pool; ``idle_seconds`` is how long a connection may wait for its next request."""
+        self._bandwidth = bandwidth or Bandwidth()
         self._tls = tls
         self._limit = connections_per_host
         self._idle_seconds = idle_seconds
@@ -126,7 +135,7 @@ class Pool:
 
     async def _connect(self, origin: Origin, host: _Host, timeouts: Timeouts) -> Connection:
         try:
-            connection = await connect(origin, self._tls, host.session, timeouts.connect)
+            connection = await connect(origin, self._tls, host.session, timeouts.connect, self._bandwidth)
         except httpx.ConnectError:
             host.session = None  # perhaps it is the session that the server can't stand
             raise

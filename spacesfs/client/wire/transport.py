@@ -15,6 +15,7 @@ import httpx
 
 from spacesfs.client.wire.connection import Origin, Timeouts
 from spacesfs.client.wire.exchange import Exchange
+from spacesfs.client.wire.pace import Bandwidth
 from spacesfs.client.wire.pool import Pool, PoolStatistics
 
 SINK = "spacesfs.sink"  # the name of the extension
@@ -45,9 +46,18 @@ class WireTransport(httpx.AsyncBaseTransport):
     A request is never sent twice; a connection that the server has closed meanwhile is noticed before it is used.
     """
 
-    def __init__(self, tls: ssl.SSLContext, *, connections_per_host: int, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        tls: ssl.SSLContext,
+        *,
+        connections_per_host: int,
+        idle_seconds: float,
+        bandwidth: Bandwidth | None = None,
+    ) -> None:
         tls.set_alpn_protocols(["http/1.1"])
-        self._pool = Pool(tls, connections_per_host=connections_per_host, idle_seconds=idle_seconds)
+        self._pool = Pool(
+            tls, connections_per_host=connections_per_host, idle_seconds=idle_seconds, bandwidth=bandwidth
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and receive the head of its reply, and of its body what belongs into the sink.

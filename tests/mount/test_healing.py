@@ -1,0 +1,188 @@
+"""A mount whose process dies or hangs comes back by itself, with no empty directory in between, and loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spacesfs.fuse import place
+from tests.mount.mounting import (
+    Account,
+    BucketMaker,
+    Mount,
+    MountMaker,
+    attempt,
+    daemons_of,
+    is_mounted,
+    run,
+)
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+HEAL_SECONDS = 60.0  # on a busy machine; tests/bench/healing.py measures it
+
+# Writes numbered files without end, and prints each number once close has returned. A dead mount is waited out.
+WRITE = """
+import errno, os, sys, time
+folder, number = sys.argv[1], 0
+while True:
+    try:
+        with open(f"{folder}/{number:05}", "wb") as file:
+            file.write(b"%d" % number * 1000)
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO):
+            raise
+        time.sleep(0.01)
+        continue
+    print(number, flush=True)
+    number += 1
+    time.sleep(0.002)
+"""
+
+# Looks at a directory without pause, and prints what it saw each time that changed.
+LOOK = """
+import errno, os, sys
+before = None
+while True:
+    try:
+        seen = "full" if os.listdir(sys.argv[1]) else "empty"
+    except OSError as error:
+        seen = errno.errorcode[error.errno]
+    if seen != before:
+        print(seen, flush=True)
+    before = seen
+"""
+
+
+@pytest.fixture
+def background(account: Account, new_bucket: BucketMaker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    """A mount, not started yet, with a supervisor in the background, that logs to its file."""
+    mount = Mount(account, new_bucket(), tmp_path_factory.mktemp("m"))
+    mount.options += ["--log-file", str(mount.log)]
+    yield mount
+    mount.close()
+
+
+def start(mount: Mount) -> None:
+    done = mount.spacesfs("mount", *mount.arguments())
+    assert done.returncode == 0, done.stderr
+
+
+def healed(mount: Mount, old: int) -> None:
+    """Wait for another process to serve."""
+    deadline = time.monotonic() + HEAL_SECONDS
+    while attempt("ls", mount.path).returncode != 0 or mount.status()["pid"] == old:
+        assert time.monotonic() < deadline, mount.tail()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_it_comes_back_under_load_and_loses_nothing(
+    s3: S3Client, background: Mount, number: signal.Signals, tmp_path: Path
+) -> None:
+    """Every file whose close had returned is there with its bytes, here and in the Space."""
+    background.options += ["--hang-timeout", "3s"]
+    start(background)
+    (background.path / "first").write_bytes(b"first")
+    written, seen = tmp_path / "written", tmp_path / "seen"
+    with written.open("wb") as out, seen.open("wb") as looks:
+        writer = subprocess.Popen([sys.executable, "-c", WRITE, str(background.path)], stdout=out)
+        looker = subprocess.Popen([sys.executable, "-c", LOOK, str(background.path)], stdout=looks)
+        try:
+            for _ in range(2):
+                time.sleep(1)
+                pid = background.status()["pid"]
+                os.kill(pid, number)
+                healed(background, pid)
+            time.sleep(1)
+        finally:
+            for program in (writer, looker):
+                program.terminate()
+                program.wait()
+    status = background.status()
+    why = "killed by SIGKILL" if number is signal.SIGKILL else "silent for 3 s"
+    assert why in status["replaces"]
+    assert why in run(*_status(background), env=background.environment)
+    numbers = [int(line) for line in written.read_text().split()]
+    assert len(numbers) > 20
+    for index in numbers:
+        assert (background.path / f"{index:05}").read_bytes() == b"%d" % index * 1000
+    if os.geteuid() == 0:
+        assert "empty" not in seen.read_text().split(), "a directory that is empty says: all is deleted"
+    background.stop_in_background()
+    assert not is_mounted(background.path)
+    for index in numbers:
+        assert s3.get_object(Bucket=background.source, Key=f"{index:05}")["Body"].read() == b"%d" % index * 1000
+    assert daemons_of(background.path) == []
+
+
+def _status(mount: Mount) -> list[str | Path]:
+    return [sys.executable, "-m", "spacesfs", "status", mount.path]
+
+
+def test_a_signal_to_the_supervisor_drains_and_ends_both(s3: S3Client, background: Mount) -> None:
+    start(background)
+    (background.path / "f").write_bytes(b"content")
+    status = background.status()
+    supervisor = os.pidfd_open(status["supervisor"])
+    os.kill(status["supervisor"], signal.SIGTERM)
+    assert select.select([supervisor], [], [], HEAL_SECONDS)[0]
+    os.close(supervisor)
+    assert not is_mounted(background.path)
+    assert daemons_of(background.path) == []
+    assert s3.get_object(Bucket=background.source, Key="f")["Body"].read() == b"content"
+
+
+def test_one_that_was_unmounted_is_not_brought_back(background: Mount) -> None:
+    """Who takes the dead mount away wants no fresh one."""
+    start(background)
+    status = background.status()
+    os.kill(status["supervisor"], signal.SIGSTOP)  # so that it can't be faster than we are
+    os.kill(status["pid"], signal.SIGKILL)
+    while attempt("ls", background.path).returncode == 0:
+        time.sleep(0.01)
+    background.spacesfs("umount", background.path)
+    assert not is_mounted(background.path)
+    supervisor = os.pidfd_open(status["supervisor"])
+    os.kill(status["supervisor"], signal.SIGCONT)
+    assert select.select([supervisor], [], [], HEAL_SECONDS)[0]
+    os.close(supervisor)
+    assert not is_mounted(background.path)
+    assert "was unmounted" in background.log.read_text()
+
+
+def test_a_mount_serves_on_without_its_supervisor(background: Mount) -> None:
+    start(background)
+    os.kill(background.status()["supervisor"], signal.SIGKILL)
+    time.sleep(2.5)  # more than two beats
+    (background.path / "f").write_bytes(b"content")
+    assert (background.path / "f").read_bytes() == b"content"
+    background.stop_in_background()
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="others can't move mounts")
+def test_an_old_kernel_gets_it_on_top(new_mount: MountMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a mount can't be put beneath another one, it is put above it; no step shows the directory below."""
+    dead: Mount = new_mount()
+    dead.kill()
+    aside: Mount = new_mount()
+    (aside.path / "f").write_bytes(b"content")
+    place.put_on_top(aside.path, dead.path)
+    assert (dead.path / "f").read_bytes() == b"content"
+    run("umount", dead.path)
+    with pytest.raises(OSError, match="not connected") as caught:
+        os.listdir(dead.path)
+    assert caught.value.errno == errno.ENOTCONN
+    run("umount", dead.path)

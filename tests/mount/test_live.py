@@ -1,0 +1,72 @@
+"""What is changed on a running mount holds at once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mount.mounting import Mount, MountMaker
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+MIB = 1 << 20
+
+
+def test_limits_and_log_level(new_mount: MountMaker) -> None:
+    mount: Mount = new_mount(options=["--limit-up", "8M"])
+    before = mount.status()
+    assert (before["limit_down"], before["limit_up"], before["log_level"]) == (0, 8 * MIB, "info")
+    done = mount.spacesfs("set", mount.path, "--limit-down", "4M", "--limit-up", "0", "--log-level", "debug")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    after = mount.status()
+    assert (after["limit_down"], after["limit_up"], after["log_level"]) == (4 * MIB, 0, "debug")
+    (mount.path / "f").write_bytes(bytes(3 * MIB))
+    mount.sync()
+    assert " DEBUG " in mount.log.read_text()
+    assert "limit down  4.0 MiB a second" in mount.spacesfs("status", mount.path).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "say what to set"),
+        (["--limit-up", "1K"], "at least 65536 bytes a second"),
+        (["--limit-up", "much"], "not a size"),
+        (["--log-level", "loud"], "loud"),
+    ],
+)
+def test_what_can_not_be_set(mount: Mount, words: list[str], complaint: str) -> None:
+    done = mount.spacesfs("set", mount.path, *words)
+    assert done.returncode in (1, 2)
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_warm_files_are_read_without_asking_again_until_they_are_dropped(s3: S3Client, new_mount: MountMaker) -> None:
+    mount: Mount = new_mount(options=["--metadata-ttl", "0s"])
+    content = os.urandom(MIB)
+    for name in ("d/a", "d/e/b", "d/e/c", "other"):
+        s3.put_object(Bucket=mount.source, Key=name, Body=content)
+    done = mount.spacesfs("warm", mount.path / "d")
+    assert (done.returncode, done.stdout) == (0, "3 files read\n"), done.stderr
+    fetched = mount.status()["reading"]["fetched_bytes"]
+    assert fetched >= 3 * MIB
+    assert (mount.path / "d" / "a").read_bytes() == content
+    assert mount.status()["reading"]["fetched_bytes"] == fetched
+
+    done = mount.spacesfs("drop-cache", mount.path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    reading = mount.status()["reading"]
+    assert (reading["disk"]["bytes_used"], reading["disk_pages"]) == (0, 0)
+    pages = [path for path in (mount.home / "cache").rglob("*") if path.is_file() and path.stat().st_size > MIB // 4]
+    assert pages == []
+    assert (mount.path / "d" / "e" / "b").read_bytes() == content
+
+
+def test_warm_says_what_is_not_there(mount: Mount) -> None:
+    done = mount.spacesfs("warm", mount.path / "missing")
+    assert done.returncode == 1
+    assert "no such file" in done.stderr
