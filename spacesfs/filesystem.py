@@ -44,6 +44,9 @@ class Caller:
     thread: int = 0
 
 
+_MOUNT = Caller(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class AttributeChange:
     """What setattr changes; None stands for "as it is". Permission bits, ids, bytes, nanoseconds."""
@@ -67,6 +70,11 @@ class AttributeChange:
         )
         return attributes if changed == attributes else replace(changed, ctime_ns=time.time_ns())
 
+    @property
+    def is_of_attributes(self) -> bool:
+        """Say whether something else than the size is set, be it to what it is already."""
+        return any(value is not None for value in (self.mode, self.uid, self.gid, self.atime_ns, self.mtime_ns))
+
 
 @dataclass(slots=True)
 class DirectoryHandle:
@@ -74,6 +82,7 @@ class DirectoryHandle:
 
     inode: Inode
     entries: list[Entry]
+    is_read: bool = False
 
 
 class FileSystem:
@@ -152,13 +161,26 @@ class FileSystem:
     async def opendir(self, number: int) -> int:
         """Take a snapshot of a directory; return its handle."""
         inode = self._table[number]
-        asked_at = trio.current_time()
-        listing = await self._view.listing(inode.key)
+        entries = await self._snapshot(inode)
         self._table.pin(inode)
         handle = self._next_directory
         self._next_directory += 1
-        self._directories[handle] = DirectoryHandle(inode, self._resolver.entries(inode, listing, asked_at))
+        self._directories[handle] = DirectoryHandle(inode, entries)
         return handle
+
+    async def rewind(self, handle: int) -> None:
+        """Reading begins, or begins anew as after rewinddir(3): then it is of what is there by now."""
+        directory = self._directory(handle)
+        if directory.is_read:
+            directory.entries = await self._snapshot(directory.inode)
+        directory.is_read = True
+
+    async def _snapshot(self, inode: Inode) -> list[Entry]:
+        if not inode.is_linked:
+            return []  # of a directory that was removed, whatever has its name by now
+        asked_at = trio.current_time()
+        listing = await self._view.listing(inode.key)
+        return self._resolver.entries(inode, listing, asked_at)
 
     def entry(self, handle: int, position: int) -> tuple[str, Inode, int] | None:
         """Return the first entry from a position of a directory handle on, and the next position; None past the end.
@@ -201,17 +223,19 @@ class FileSystem:
 
     # --- the content of files
 
-    async def open(self, number: int, flags: int, thread: int = 0) -> int:
+    async def open(self, number: int, flags: int, caller: Caller = _MOUNT) -> int:
         """Open a file at its newest version; return the handle."""
         inode = self._table[number]
         if inode.attributes.is_directory:
             raise IsDirectory
         await self._resolver.revalidate(inode)
         self._note_open(inode)
-        handle = await self.files.open(inode, flags, thread)
+        handle = await self.files.open(inode, flags, caller.thread)
         if flags & os.O_TRUNC:
             try:
                 await self.files.clear(self.files.handle(handle).opened)
+                if caller.uid:  # of all other writing the kernel sees to that itself
+                    inode.attributes = inode.attributes.without_set_ids()
             except BaseException:
                 await self.files.release(handle)
                 raise
@@ -233,7 +257,7 @@ class FileSystem:
         if existing is not None:
             if flags & os.O_EXCL:
                 raise Exists
-            opened = await self.open(existing.number, flags, caller.thread)
+            opened = await self.open(existing.number, flags, caller)
             existing.lookups += 1
             return opened, existing
         check_key(directory.key + segment)
@@ -267,6 +291,8 @@ class FileSystem:
             await self._truncate(inode, change.size, handle, thread)
         changed = change.apply(inode.attributes)
         if changed is inode.attributes:
+            if change.is_of_attributes:  # a disk moves the time; here that is not worth a request
+                inode.attributes = replace(changed, ctime_ns=time.time_ns())
             return inode
         before, inode.attributes = inode.attributes, changed
         try:
@@ -282,7 +308,7 @@ class FileSystem:
         if handle is not None:
             await self.files.truncate(self.files.handle(handle).opened, size_bytes)
             return
-        own = await self.open(inode.number, os.O_WRONLY, thread)
+        own = await self.open(inode.number, os.O_WRONLY, Caller(0, 0, thread))
         try:
             await self.files.truncate(self.files.handle(own).opened, size_bytes)
             await self.files.flush(own)

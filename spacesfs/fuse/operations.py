@@ -143,6 +143,8 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """Send entries with their attributes, as many as the reply takes."""
         position = start_id
+        if not position:
+            await self._fs.rewind(fh)
         while (entry := self._fs.entry(fh, position)) is not None:
             name, inode, position = entry
             if not pyfuse3.readdir_reply(token, FileNameT(name.encode()), self._entry(inode), position):
@@ -221,7 +223,7 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """Open a file."""
-        return _file_info(await self._fs.open(inode, flags, ctx.pid))
+        return _file_info(await self._fs.open(inode, flags, Caller(ctx.uid, ctx.gid, ctx.pid)))
 
     @_handler
     async def create(
@@ -293,7 +295,7 @@ class Operations(pyfuse3.Operations):
         # An entry only listed may turn out a symlink: the kernel must look it up before anybody relies on its type.
         entry.entry_timeout = entry.attr_timeout = self._ttl_seconds if inode.is_kind_known else 0
         entry.st_mode = ModeT(attributes.mode)
-        entry.st_nlink = 2 if attributes.is_directory else int(inode.is_linked)
+        entry.st_nlink = inode.is_linked * (2 if attributes.is_directory else 1)
         entry.st_uid, entry.st_gid, entry.st_rdev = attributes.uid, attributes.gid, attributes.rdev
         entry.st_size = 0 if attributes.is_directory else min(self._fs.size_of(inode), _MAX_SIZE)
         entry.st_blksize = _BLOCK_BYTES
