@@ -25,12 +25,17 @@ PACKAGES = {
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "monmaptool": "ceph-base",
+    "rados": "ceph-common",
     "radosgw": "radosgw",
     "radosgw-admin": "radosgw",
 }
 LOGS_FOLDER = Path(__file__).parents[2] / ".test-logs"
 COMMAND_SECONDS = 60  # a command of a healthy cluster takes 1 s
 READY_SECONDS = 120  # the gateway takes 8 s on two idle cores
+BALLAST_BYTES = 100 << 20
+BALLAST_OBJECTS = 3
+"""The memory store counts inexactly what it holds. Below nothing that is 16 EiB, the cluster is full, and all writes
+wait for ever; so there is always something."""
 
 # size 1 and no autoscaler: one OSD. Data dies with the cluster, so pages are plain strings in memory.
 # tcp_nodelay: without it each reply through a proxy waits 40 ms for the delayed ACK.
@@ -126,6 +131,7 @@ class RadosGateway:
         try:
             self._start_cluster()
             self.start_gateway()
+            self._load_ballast()
             self._create_user("test", self.access_key, self.secret_key)
             self._create_user("other", self.other_access_key, self.other_secret_key)
         except BaseException:  # Ctrl-C, too, must leave nothing running
@@ -208,6 +214,14 @@ class RadosGateway:
     def _create_user(self, uid: str, access_key: str, secret_key: str) -> None:
         keys = (f"--access-key={access_key}", f"--secret={secret_key}")
         self._run("radosgw-admin", "user", "create", f"--uid={uid}", f"--display-name={uid}", *keys)
+
+    def _load_ballast(self) -> None:
+        zeros = self._home / "ballast"
+        with zeros.open("wb") as file:
+            file.truncate(BALLAST_BYTES)
+        for number in range(BALLAST_OBJECTS):
+            self._run("rados", "--pool=.rgw.root", "--namespace=ballast", "put", str(number), str(zeros))
+        zeros.unlink()
 
     def _is_osd_up(self) -> bool:
         return " 1 up" in self._run("ceph", "--connect-timeout", "10", "osd", "stat")
