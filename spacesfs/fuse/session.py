@@ -33,6 +33,7 @@ from spacesfs.start import (
     with_safe_durability,
 )
 from spacesfs.tasks import open_team
+from spacesfs.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +77,13 @@ async def serve(config: MountConfig, *, on_ready: Callable[[], None], tell: Tell
 class _Kernel:
     """The kernel's side of a mount, which is taken down once."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: Mount, usage: Usage) -> None:
         self._is_open = True
         config = mount.config
         try:
             # Only now, for what lies below shows from here to the next line.
             recovered = recover_stale_mount(config.mountpoint)
-            operations = Operations(mount.parts.filesystem, config.metadata_ttl)
+            operations = Operations(mount.parts.filesystem, usage, config.metadata_ttl)
             pyfuse3.init(operations, str(config.mountpoint), _mount_options(mount))
         except RuntimeError as error:
             raise MountError(
@@ -106,13 +107,15 @@ class _Kernel:
 async def _serve_kernel(
     mount: Mount, ending: Ending, limits: KernelLimits, nursery: trio.Nursery, on_ready: Callable[[], None]
 ) -> None:
-    kernel = _Kernel(mount)
+    usage = Usage(mount.connection.bucket)
+    kernel = _Kernel(mount, usage)
     try:
         await nursery.start(serve_control, control_socket_path(mount.config.mountpoint), mount)
         async with open_team() as serving:
             serving.start_soon(end_on_signal, ending, kernel.terminate)
             serving.start_soon(_announce, mount, limits, on_ready)
             serving.start_soon(watch, mount)
+            serving.start_soon(usage.keep)
             await pyfuse3.main(min_tasks=_KEPT_TASKS, max_tasks=limits.tasks)
             ending.begin()
             kernel.close(unmount=True)  # who still uses the mount is told now, not when the last byte is sent

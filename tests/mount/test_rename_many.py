@@ -28,9 +28,7 @@ def _path(number: int) -> str:
 
 @pytest.mark.deadline(200 + KEYS / 20)
 @pytest.mark.timeout(300 + KEYS / 10)
-def test_writers_inside_and_a_crash_in_the_middle(
-    s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker
-) -> None:
+def test_writers_inside_and_a_crash_in_the_middle(s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker) -> None:
     bucket = new_bucket()
 
     def put(number: int) -> None:
@@ -62,7 +60,9 @@ def test_writers_inside_and_a_crash_in_the_middle(
     _change(mount, expected, range(2, KEYS, 100))
     mount.sync()
     settled = time.monotonic() - begun
-    print(f"{KEYS} keys: acknowledged in {acknowledged:.2f} s, settled in {settled:.1f} s with a crash at {copied} keys,")
+    print(
+        f"{KEYS} keys: acknowledged in {acknowledged:.2f} s, settled in {settled:.1f} s with a crash at {copied} keys,"
+    )
     print(f"peak RSS after the crash {mount.peak_rss_bytes() >> 20} MiB")
 
     held = _held(s3, bucket)
@@ -129,4 +129,7 @@ def test_a_key_that_would_be_too_long(s3: S3Client, bucket: str, mount: Mount) -
     os.rename(mount.path / "a", mount.path / ("b" * room))
     mount.sync()
     pages = s3.list_objects_v2(Bucket=bucket, Prefix="b")
-    assert [entry["Key"] for entry in pages["Contents"]] == [f"{'b' * room}/{deep}/f", f"{'b' * room}/{deep}/{'g' * 100}"]
+    assert [entry["Key"] for entry in pages["Contents"]] == [
+        f"{'b' * room}/{deep}/f",
+        f"{'b' * room}/{deep}/{'g' * 100}",
+    ]
