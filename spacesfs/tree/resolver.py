@@ -115,13 +115,17 @@ class Resolver:
         return None
 
     async def _look(self, prefix: str, name: str) -> Found | None:
-        told = self._local.told(prefix, name)
-        if told is None or told.asks_space:
-            found = await self._view.find(prefix, name)
-            return found if told is None or (found is not None and found.version is None) else told.found
-        if told.found is None or told.found.is_described:
-            return told.found
-        return await self._view.describe_found(told.found)
+        while True:
+            told = self._local.told(prefix, name)
+            if told is None or told.asks_space:
+                found = await self._view.find(prefix, name)
+                return found if told is None or (found is not None and found.version is None) else told.found
+            if told.found is None or told.found.is_described:
+                return told.found
+            found = await self._view.describe_found(told.found)
+            now = self._local.told(prefix, name)
+            if now is not None and now.found is not None and now.found.version == told.found.version:
+                return found  # else it was copied meanwhile: the name stands for an object of its own
 
     def made(self, directory: Inode, name: str, attributes: Attributes) -> Inode:
         """Return the inode of a name that was just made; somebody may have looked it up before the maker."""
