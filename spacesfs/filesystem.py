@@ -20,14 +20,14 @@ from spacesfs.content.content import Content
 from spacesfs.content.extents import Extent
 from spacesfs.content.glimpse import Glimpse
 from spacesfs.content.reader import PageReader
-from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory
+from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory, Unsupported
 from spacesfs.namespace import Namespace
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.ledger import Ledger
 from spacesfs.pending.scheduler import Left
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, segment_of, split_key
+from spacesfs.tree.names import check_key, is_beside, name_to_take, segment_in, split_key, text_of
 from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.view import View
 from spacesfs.xattrs import Xattrs
@@ -131,7 +131,7 @@ class FileSystem:
         elif name == b"..":
             inode = directory.parent or directory
         else:
-            inode = await self._resolver.get(directory, segment_of(name))
+            inode = await self._resolver.get(directory, text_of(name))
         inode.lookups += 1
         return inode
 
@@ -228,6 +228,8 @@ class FileSystem:
         inode = self._table[number]
         if inode.attributes.is_directory:
             raise IsDirectory
+        if flags & os.O_ACCMODE != os.O_RDONLY and is_beside(inode.name):
+            raise Unsupported  # its key is a directory's, too: it can be read, renamed and removed
         await self._resolver.revalidate(inode)
         self._note_open(inode)
         handle = await self.files.open(inode, flags, caller.thread)
@@ -252,7 +254,7 @@ class FileSystem:
         With O_EXCL, where changes mean the Space, the name is taken there before this returns, so that of several hosts
         only one succeeds.
         """
-        directory, segment = self._table[parent], segment_of(name)
+        directory, segment = self._table[parent], text_of(name)
         existing = await self._resolver.find(directory, segment)
         if existing is not None:
             if flags & os.O_EXCL:
@@ -260,7 +262,8 @@ class FileSystem:
             opened = await self.open(existing.number, flags, caller)
             existing.lookups += 1
             return opened, existing
-        check_key(directory.key + segment)
+        name_to_take(name)
+        check_key(directory.key + segment_in(segment))
         attributes = self.names.new_attributes(directory, stat.S_IFREG | stat.S_IMODE(mode), caller.uid, caller.gid)
         inode = self._table.add(directory, segment, attributes)
         handle = self.files.create(inode, flags, caller.thread)
@@ -287,6 +290,8 @@ class FileSystem:
     async def setattr(self, number: int, change: AttributeChange, handle: int | None, thread: int = 0) -> Inode:
         """Change attributes and size; return the inode."""
         inode = self._table[number]
+        if is_beside(inode.name):
+            raise Unsupported
         if change.size is not None:
             await self._truncate(inode, change.size, handle, thread)
         changed = change.apply(inode.attributes)

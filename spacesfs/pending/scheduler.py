@@ -313,7 +313,7 @@ class Scheduler:
         key, want = intent.key, intent.want
         if _chain(key) in self._busy:
             return key
-        twin = self._overlay.get(key[:-1] if key.endswith("/") else key + "/")
+        twin = self._overlay.get(_twin(key))
         if twin is not None and twin.order < intent.order and not loop.performer.is_held(twin):
             return twin.key
         dependents = self._overlay.dependents(key)
@@ -442,7 +442,14 @@ class Scheduler:
 
 def _chain(key: str) -> str:
     """Return what a file and a directory of one name share."""
-    return key.rstrip("/")
+    return key.removesuffix("/")
+
+
+def _twin(key: str) -> str:
+    """Return the key of the directory that has a file's name, or the other way round."""
+    if not key.endswith("/"):
+        return key + "/"
+    return "" if key.endswith("//") else key[:-1]  # a directory without a name, whose twin would be the one above
 
 
 def _size(intent: Intent | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spacesfs.attributes import Attributes
 from spacesfs.client.models import ObjectVersion
+from spacesfs.tree.names import name_beside, name_of, segment_in
 
 ROOT_NUMBER = 1  # FUSE_ROOT_ID
 
@@ -60,7 +61,7 @@ class Inode:
         segments = []
         inode = self
         while inode.parent is not None:
-            segments.append(inode.name)
+            segments.append(segment_in(inode.name))
             inode = inode.parent
         key = inode.name + "/".join(reversed(segments))
         return key + "/" if segments and self.attributes.is_directory else key
@@ -93,10 +94,19 @@ class InodeTable:
         """Return the inode that has a key now, or None if nobody holds one."""
         if not key.startswith(self.root.name):
             return None
-        inode: Inode | None = self.root
-        for name in key[len(self.root.name) :].removesuffix("/").split("/"):
-            inode = inode.children.get(name) if inode is not None and name else inode
-        return inode if inode is not None and inode.key == key else None
+        if key == self.root.name:
+            return self.root
+        *above, last = key[len(self.root.name) :].removesuffix("/").split("/")
+        directory: Inode | None = self.root
+        for segment in above:
+            directory = directory.children.get(name_of(segment) or "") if directory is not None else None
+        if directory is None:
+            return None
+        for name in (name_of(last), name_beside(last)):
+            inode = directory.children.get(name or "")
+            if inode is not None and inode.key == key:
+                return inode
+        return None
 
     def add(self, parent: Inode, name: str, attributes: Attributes) -> Inode:
         """Bind a name to a new inode; an inode that had the name is displaced."""

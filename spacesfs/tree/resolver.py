@@ -14,7 +14,7 @@ from spacesfs.client.models import ListedObject, ObjectVersion
 from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key
+from spacesfs.tree.names import check_key, segment_in
 from spacesfs.tree.view import Found, View
 
 # The first calls after the Space went only run into their deadline. They count, too: to a look-up that fails the kernel
@@ -98,7 +98,7 @@ class Resolver:
                 return inode
             before = self._local.version_of(inode) if inode is not None else None
             prefix = directory.key
-            check_key(prefix + name)
+            check_key(prefix + segment_in(name))
             try:
                 found = await self._look(prefix, name)
             except _AWAY as error:
@@ -207,7 +207,9 @@ class Resolver:
             return inode
         if entry.listed is not None:
             return self.bind(directory, entry.name, self._view.glance_at_file(entry.listed))
-        return self.bind(directory, entry.name, self._view.glance_at_directory(f"{directory.key}{entry.name}/"))
+        return self.bind(
+            directory, entry.name, self._view.glance_at_directory(f"{directory.key}{segment_in(entry.name)}/")
+        )
 
     def bind(self, directory: Inode, name: str, found: Found) -> Inode:
         """Return the inode for what was found behind a name; a new one if that is another thing than before."""

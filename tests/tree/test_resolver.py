@@ -228,7 +228,8 @@ async def test_what_was_made_while_the_space_was_asked(bench: Bench) -> None:
 def tell(bench: Bench, *, shown: dict[str, Told] | None = None, hidden: dict[str, Told] | None = None) -> None:
     """Let names of the root be acknowledged as there, or as files that are gone."""
     bench.local.keys = {**(shown or {}), **(hidden or {})}
-    bench.local.names = ToldNames(frozenset(shown or ()), frozenset(hidden or ()), frozenset())
+    files = frozenset(hidden or ()) | {f"~file={name}" for name in hidden or ()}
+    bench.local.names = ToldNames(frozenset(shown or ()), files, frozenset())
 
 
 async def test_what_is_removed_is_not_shown(bench: Bench) -> None:
