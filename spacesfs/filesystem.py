@@ -300,6 +300,8 @@ class FileSystem:
                 inode.attributes = replace(changed, ctime_ns=time.time_ns())
             return inode
         before, inode.attributes = inode.attributes, changed
+        if change.mtime_ns is not None:
+            inode.touched_ns = 0
         try:
             await self._properties.set_attributes(inode, changed, thread)
         except (FsError, SpacesError):

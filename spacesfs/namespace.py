@@ -66,7 +66,8 @@ class Namespace:
 
     def touch(self, directory: Inode) -> None:
         """Note that names changed in a directory; its times in the Space stay, they would be a request each."""
-        directory.attributes = directory.attributes.touched(time.time_ns())
+        directory.touched_ns = time.time_ns()
+        directory.attributes = directory.attributes.touched(directory.touched_ns)
 
     # --- making
 

@@ -20,6 +20,7 @@ class Inode:
         attributes: As last known.
         validated_at: When the Space was last asked, in seconds of trio's clock; minus infinity for never.
         is_displaced: True once another host's change took the name, so that what is written here must not be dropped.
+        touched_ns: When names in the directory last changed here, which its marker is not told; 0 for never.
         is_kind_known: False while only a listing told of the file; if it turns out a symlink, that is a new inode.
     """
 
@@ -33,6 +34,7 @@ class Inode:
         "number",
         "parent",
         "pins",
+        "touched_ns",
         "validated_at",
         "version",
     )
@@ -46,6 +48,7 @@ class Inode:
         self.children: dict[str, Inode] = {}
         self.lookups = 0
         self.pins = 0
+        self.touched_ns = 0
         self.validated_at = float("-inf")
         self.is_displaced = False
         self.is_kind_known = True

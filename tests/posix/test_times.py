@@ -65,6 +65,18 @@ def test_calls_that_change_a_directory() -> Any:
 
 
 @compared
+def test_a_directory_that_was_made_a_while_ago() -> Any:
+    """By then its marker is in the Space, with the times of its making."""
+    os.mkdir("d")
+    os.mkdir("e")
+    os.utime("e", (5, 5))
+    time.sleep(2.5)
+    seen = [times_moved("d", lambda: make("d/f")), times_moved("e", lambda: make("e/f"))]
+    os.utime("e", (5, 5))
+    return [*seen, os.stat("e").st_mtime, times_moved("d", lambda: os.unlink("d/f"))]
+
+
+@compared
 def test_what_is_new_has_one_time() -> Any:
     seen = []
     for kind in KINDS:
