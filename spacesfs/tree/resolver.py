@@ -224,7 +224,7 @@ class Resolver:
         return inode
 
     def _update(self, inode: Inode, found: Found) -> None:
-        is_older = inode.touched_ns > found.attributes.mtime_ns
+        is_older = bool(inode.touched_ns) and inode.touched_ns > found.attributes.mtime_ns
         inode.attributes = found.attributes.touched(inode.touched_ns) if is_older else found.attributes
         inode.version = found.version
         inode.is_kind_known = found.is_described
