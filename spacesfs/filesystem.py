@@ -228,7 +228,7 @@ class FileSystem:
         inode = self._table[number]
         if inode.attributes.is_directory:
             raise IsDirectory
-        if flags & os.O_ACCMODE != os.O_RDONLY and is_beside(inode.name):
+        if is_beside(inode.name) and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
             raise Unsupported  # its key is a directory's, too: it can be read, renamed and removed
         await self._resolver.revalidate(inode)
         self._note_open(inode)
