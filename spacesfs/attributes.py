@@ -67,6 +67,11 @@ class Attributes:
         """Return the attributes after the content changed at ``now_ns``."""
         return replace(self, mtime_ns=now_ns, ctime_ns=now_ns)
 
+    def without_set_ids(self) -> Attributes:
+        """Return the attributes after a user without privileges wrote; set-gid counts only with x for the group."""
+        lost = stat.S_ISUID | (stat.S_ISGID if self.mode & stat.S_IXGRP else 0)
+        return replace(self, mode=self.mode & ~lost) if self.mode & lost and self.is_regular else self
+
 
 @dataclass(frozen=True, slots=True)
 class AttributeDefaults:

@@ -11,7 +11,7 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -21,7 +21,7 @@ from spacesfs.content.content import Content
 from spacesfs.content.extents import Extent
 from spacesfs.content.glimpse import Glimpse
 from spacesfs.content.reader import PageReader
-from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory
+from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory, Unsupported
 from spacesfs.namespace import Namespace
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.ledger import Ledger
@@ -29,7 +29,7 @@ from spacesfs.pending.scheduler import Left
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, segment_of, split_key
+from spacesfs.tree.names import check_key, is_beside, name_to_take, segment_in, split_key, text_of
 from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.stream import Stream
@@ -51,6 +51,9 @@ class Caller:
     uid: int
     gid: int
     thread: int = 0
+
+
+_MOUNT = Caller(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,11 @@ class AttributeChange:
         )
         return attributes if changed == attributes else replace(changed, ctime_ns=time.time_ns())
 
+    @property
+    def is_of_attributes(self) -> bool:
+        """Say whether something else than the size is set, be it to what it is already."""
+        return any(value is not None for value in (self.mode, self.uid, self.gid, self.atime_ns, self.mtime_ns))
+
 
 @dataclass(slots=True)
 class DirectoryHandle:
@@ -85,8 +93,9 @@ class DirectoryHandle:
     """
 
     inode: Inode
-    pages: OrderedDict[int, list[Entry]]
+    pages: OrderedDict[int, list[Entry]] = field(default_factory=OrderedDict)
     stream: Stream | None = None
+    is_read: bool = False
 
 
 class FileSystem:
@@ -137,7 +146,7 @@ class FileSystem:
         elif name == b"..":
             inode = directory.parent or directory
         else:
-            inode = await self._resolver.get(directory, segment_of(name))
+            inode = await self._resolver.get(directory, text_of(name))
         inode.lookups += 1
         return inode
 
@@ -167,18 +176,34 @@ class FileSystem:
     async def opendir(self, number: int) -> int:
         """Take a snapshot of a directory, or of its beginning; return its handle."""
         inode = self._table[number]
-        asked_at = trio.current_time()
-        found = await self._view.opened(inode.key)
+        opened = DirectoryHandle(inode)
+        await self._begin_reading(opened)
         self._table.pin(inode)
         handle = self._next_directory
         self._next_directory += 1
-        opened = DirectoryHandle(inode, OrderedDict())
-        if isinstance(found, Listing):
-            opened.pages[0] = self._resolver.entries(inode, found, asked_at)
-        else:
-            opened.stream = found
         self._directories[handle] = opened
         return handle
+
+    async def rewind(self, handle: int) -> None:
+        """Reading begins, or begins anew as after rewinddir(3): then it is of what is there by now."""
+        directory = self._directory(handle)
+        if directory.is_read:
+            if directory.stream is not None:
+                directory.stream.close()
+            await self._begin_reading(directory)
+        directory.is_read = True
+
+    async def _begin_reading(self, directory: DirectoryHandle) -> None:
+        inode = directory.inode
+        directory.pages, directory.stream = OrderedDict(), None
+        if not inode.is_linked:
+            return  # of a directory that was removed, whatever has its name by now
+        asked_at = trio.current_time()
+        found = await self._view.opened(inode.key)
+        if isinstance(found, Listing):
+            directory.pages[0] = self._resolver.entries(inode, found, asked_at)
+        else:
+            directory.stream = found
 
     def entry(self, handle: int, position: int) -> tuple[str, Inode, int] | None:
         """Return the first entry from a position of a directory handle on, and the next position.
@@ -242,17 +267,21 @@ class FileSystem:
 
     # --- the content of files
 
-    async def open(self, number: int, flags: int, thread: int = 0) -> int:
+    async def open(self, number: int, flags: int, caller: Caller = _MOUNT) -> int:
         """Open a file at its newest version; return the handle."""
         inode = self._table[number]
         if inode.attributes.is_directory:
             raise IsDirectory
+        if is_beside(inode.name) and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
+            raise Unsupported  # its key is a directory's, too: it can be read, renamed and removed
         await self._resolver.revalidate(inode)
         self._note_open(inode)
-        handle = await self.files.open(inode, flags, thread)
+        handle = await self.files.open(inode, flags, caller.thread)
         if flags & os.O_TRUNC:
             try:
                 await self.files.clear(self.files.handle(handle).opened)
+                if caller.uid:  # of all other writing the kernel sees to that itself
+                    inode.attributes = inode.attributes.without_set_ids()
             except BaseException:
                 await self.files.release(handle)
                 raise
@@ -269,15 +298,16 @@ class FileSystem:
         With O_EXCL, where changes mean the Space, the name is taken there before this returns, so that of several hosts
         only one succeeds.
         """
-        directory, segment = self._table[parent], segment_of(name)
+        directory, segment = self._table[parent], text_of(name)
         existing = await self._resolver.find(directory, segment)
         if existing is not None:
             if flags & os.O_EXCL:
                 raise Exists
-            opened = await self.open(existing.number, flags, caller.thread)
+            opened = await self.open(existing.number, flags, caller)
             existing.lookups += 1
             return opened, existing
-        check_key(directory.key + segment)
+        name_to_take(name)
+        check_key(directory.key + segment_in(segment))
         attributes = self.names.new_attributes(directory, stat.S_IFREG | stat.S_IMODE(mode), caller.uid, caller.gid)
         inode = self._table.add(directory, segment, attributes)
         handle = self.files.create(inode, flags, caller.thread)
@@ -304,12 +334,18 @@ class FileSystem:
     async def setattr(self, number: int, change: AttributeChange, handle: int | None, thread: int = 0) -> Inode:
         """Change attributes and size; return the inode."""
         inode = self._table[number]
+        if is_beside(inode.name):
+            raise Unsupported
         if change.size is not None:
             await self._truncate(inode, change.size, handle, thread)
         changed = change.apply(inode.attributes)
         if changed is inode.attributes:
+            if change.is_of_attributes:  # a disk moves the time; here that is not worth a request
+                inode.attributes = replace(changed, ctime_ns=time.time_ns())
             return inode
         before, inode.attributes = inode.attributes, changed
+        if change.mtime_ns is not None:
+            inode.touched_ns = 0
         try:
             await self._properties.set_attributes(inode, changed, thread)
         except (FsError, SpacesError):
@@ -323,7 +359,7 @@ class FileSystem:
         if handle is not None:
             await self.files.truncate(self.files.handle(handle).opened, size_bytes)
             return
-        own = await self.open(inode.number, os.O_WRONLY, thread)
+        own = await self.open(inode.number, os.O_WRONLY, Caller(0, 0, thread))
         try:
             await self.files.truncate(self.files.handle(own).opened, size_bytes)
             await self.files.flush(own)

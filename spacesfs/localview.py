@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 
 import trio
 
@@ -12,7 +13,7 @@ from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.overlay import Overlay
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import conflict_name, split_key
+from spacesfs.tree.names import conflict_name, is_beside, name_beside, name_of, segment_in, split_key
 from spacesfs.tree.resolver import Told, ToldNames
 from spacesfs.tree.view import Found, View
 
@@ -46,22 +47,31 @@ class LocalView:
 
     def told(self, prefix: str, name: str) -> Told | None:
         """Return what is acknowledged of a name in a directory; None if the Space's word counts."""
-        directory_key = f"{prefix}{name}/"
+        key = prefix + segment_in(name)
+        if is_beside(name):  # it is only read and taken away, so there can't be another one here
+            return Told(None) if self._overlay.is_absent(key) else None
+        directory_key = f"{key}/"
         is_directory = self._overlay.shows_directory(directory_key)
         if is_directory:
             return self._told_directory(directory_key)
-        present = self._overlay.present(prefix + name)
+        present = self._overlay.present(key)
         if present is not None:
             return Told(self._found(present))
         if is_directory is False:
             return Told(None)
-        return Told(None, asks_space=True) if self._overlay.is_absent(prefix + name) else None
+        return Told(None, asks_space=True) if self._overlay.is_absent(key) else None
 
     def told_names(self, prefix: str) -> ToldNames:
         """Return what is acknowledged of the names in a directory."""
         names = self._overlay.names(prefix)
-        shown = names.directories | names.files.keys()
-        return ToldNames(shown, names.hidden_files, names.hidden_directories, names.directories)
+        hidden = _shown(names.hidden_files) | {name_beside(segment) or "" for segment in names.hidden_files}
+        directories = _shown(names.directories)
+        return ToldNames(
+            directories | _shown(names.files.keys()),
+            frozenset(hidden),
+            _shown(names.hidden_directories),
+            directories,
+        )
 
     def _told_directory(self, key: str) -> Told:
         marker = self._overlay.present(key)
@@ -77,6 +87,10 @@ class LocalView:
             return Found(present.attributes, present.source)
         assert present.source is not None, "attributes are given or carried"
         return self._view.glance_at_moved(present.source)
+
+
+def _shown(segments: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for name in map(name_of, segments) if name is not None)
 
 
 class Surroundings:

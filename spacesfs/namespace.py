@@ -19,7 +19,7 @@ from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Intent, Present
 from spacesfs.pending.ledger import Ledger, Move
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, segment_of
+from spacesfs.tree.names import check_key, name_to_take, segment_in, text_of
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
 
@@ -66,7 +66,8 @@ class Namespace:
 
     def touch(self, directory: Inode) -> None:
         """Note that names changed in a directory; its times in the Space stay, they would be a request each."""
-        directory.attributes = directory.attributes.touched(time.time_ns())
+        directory.touched_ns = time.time_ns()
+        directory.attributes = directory.attributes.touched(directory.touched_ns)
 
     # --- making
 
@@ -87,10 +88,10 @@ class Namespace:
         return await self._make(parent, name, special, b"", _BINARY_TYPE)
 
     async def _make(self, parent: int, name: bytes, attributes: Attributes, body: bytes, content_type: str) -> Inode:
-        directory, segment = self._table[parent], segment_of(name)
+        directory, segment = self._table[parent], name_to_take(name)
         if await self._resolver.find(directory, segment) is not None:
             raise Exists
-        key = check_key(directory.key + segment + ("/" if attributes.is_directory else ""))
+        key = check_key(directory.key + segment_in(segment) + ("/" if attributes.is_directory else ""))
         want = Present(len(body), attributes=attributes, properties=ObjectProperties(content_type=content_type))
         if attributes.is_directory:
             self._view.note_made(key)
@@ -109,7 +110,7 @@ class Namespace:
     async def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file; while it is open it lives on without a name."""
         directory = self._table[parent]
-        inode = await self._resolver.get(directory, segment_of(name))
+        inode = await self._resolver.get(directory, text_of(name))
         if inode.attributes.is_directory:
             raise IsDirectory
         self._table.pin(inode)
@@ -124,7 +125,7 @@ class Namespace:
     async def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory. Only the marker goes: what another host put there meanwhile stays."""
         directory = self._table[parent]
-        inode = await self._resolver.get(directory, segment_of(name))
+        inode = await self._resolver.get(directory, text_of(name))
         if not inode.attributes.is_directory:
             raise NotDirectory
         await self._check_empty(inode)
@@ -184,8 +185,8 @@ class Namespace:
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, thread: int = 0, *, may_replace: bool
     ) -> None:
         """Give a file or directory another name; a file or an empty directory there is replaced, if that is allowed."""
-        source, target, segment = self._table[parent], self._table[new_parent], segment_of(new_name)
-        inode = await self._resolver.get(source, segment_of(name))
+        source, target, segment = self._table[parent], self._table[new_parent], name_to_take(new_name)
+        inode = await self._resolver.get(source, text_of(name))
         replaced = await self._resolver.find(target, segment)
         if replaced is inode:
             return
@@ -211,7 +212,7 @@ class Namespace:
         await self._check_empty(replaced)
 
     async def _rename_file(self, inode: Inode, target: Inode, name: str, thread: int) -> None:
-        new_key = check_key(target.key + name)
+        new_key = check_key(target.key + segment_in(name))
         opened = self._files.of(inode)
         if opened is not None:
             await self._files.save(opened)  # a rename says that the file is as it should be
@@ -227,7 +228,7 @@ class Namespace:
     async def _rename_directory(self, inode: Inode, target: Inode, name: str) -> None:
         if target is inode or any(ancestor is inode for ancestor in _ancestors(target)):
             raise InvalidCall
-        old_prefix, new_prefix = inode.key, check_key(f"{target.key}{name}/")
+        old_prefix, new_prefix = inode.key, check_key(f"{target.key}{segment_in(name)}/")
         replaces = await self._marker_version(new_prefix)
         await self._files.save_below(old_prefix)
         objects = await self._objects_below(old_prefix)
@@ -276,7 +277,7 @@ def _directories(keys: Iterable[str], prefix: str) -> set[str]:
     """Return the directories that keys lie in, from a prefix downwards; the prefix is one of them."""
     found = {prefix}
     for key in keys:
-        directory = key[: key.rstrip("/").rfind("/") + 1]
+        directory = key[: key.removesuffix("/").rfind("/") + 1]
         while len(directory) > len(prefix) and directory not in found:
             found.add(directory)
             directory = directory[: directory[:-1].rfind("/") + 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -84,6 +85,7 @@ class PropertyKeeper:
             raise NoSpace
         if changed == old and info is not None:
             return
+        inode.attributes = replace(inode.attributes, ctime_ns=time.time_ns())
         if inode.attributes.is_directory:
             await self._set_of_directory(inode, lambda want: replace(want, properties=changed))
             return

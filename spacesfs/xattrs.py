@@ -11,6 +11,7 @@ from spacesfs.errors import InvalidCall, NoAttribute, Unsupported
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import Change, PropertyKeeper
 from spacesfs.tree.inodes import Inode
+from spacesfs.tree.names import is_beside
 
 LIVE_PREFIX = "user.spaces."
 ERROR_NAME = "user.spaces.error"
@@ -101,7 +102,7 @@ class Xattrs:
             await self._change(inode, lambda old: replace(old, metadata=with_xattr(old.metadata, text, None)))
 
     async def _change(self, inode: Inode, change: Change) -> None:
-        if not inode.key:
+        if not inode.key or is_beside(inode.name):
             raise Unsupported  # the root of a bucket has no object that could carry it
         await self._properties.change(inode, change)
 

@@ -15,7 +15,7 @@ GROUND = {"metrics", "tasks", "logs"}  # import nothing of ours, and anyone may 
 BELOW_TREE = GROUND | {"cache", "client", "errors", "attributes"}
 BELOW_FILESYSTEM = BELOW_TREE | {"tree", "content", "pending"}
 FILESYSTEM = {"properties", "openfiles", "localview", "namespace", "xattrs", "filesystem"}
-BELOW_FUSE = BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access", "start"}
+BELOW_FUSE = BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access", "start", "usage"}
 EVERYTHING = BELOW_FUSE | {"unmounted", "fuse", "cli"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "xattrs": BELOW_FILESYSTEM | {"properties", "openfiles"},
     "filesystem": BELOW_FILESYSTEM | FILESYSTEM,
     "assembly": BELOW_FILESYSTEM | FILESYSTEM,
+    "usage": {"client"},
     "access": BELOW_TREE | {"config"},
     "start": BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access"},
     "unmounted": BELOW_FUSE,

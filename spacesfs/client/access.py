@@ -80,7 +80,13 @@ class AccessCalls(BucketCalls):
 
 
 def _usage(reply: Reply) -> BucketUsage:
-    return BucketUsage(_number(reply.headers, "x-rgw-bytes-used"), _number(reply.headers, "x-rgw-object-count"))
+    headers = reply.headers
+    return BucketUsage(
+        _number(headers, "x-rgw-bytes-used"),
+        _number(headers, "x-rgw-object-count"),
+        _number(headers, "x-rgw-quota-bucket-size"),  # -1, which is no number here, stands for none
+        _number(headers, "x-rgw-quota-bucket-objects"),
+    )
 
 
 def _number(headers: Mapping[str, str], name: str) -> int | None:

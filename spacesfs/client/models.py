@@ -148,10 +148,15 @@ class DeleteFailure:
 
 @dataclass(frozen=True, slots=True)
 class BucketUsage:
-    """What HEAD on a bucket tells; None where the server does not say. Bytes and objects."""
+    """What HEAD on a bucket tells; None where the server does not say. Bytes and objects.
+
+    The quota is the bucket's own, which the server tells the owner alone; None, too, if there is none.
+    """
 
     bytes_used: int | None
     object_count: int | None
+    quota_bytes: int | None = None
+    quota_objects: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

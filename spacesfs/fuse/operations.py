@@ -29,6 +29,7 @@ from spacesfs.errors import InvalidCall, NoAttribute, NotFound, NotPermitted, er
 from spacesfs.filesystem import BLOCK_BYTES, AttributeChange, Caller, FileSystem
 from spacesfs.tree.inodes import Inode
 from spacesfs.tree.names import MAX_SEGMENT_BYTES
+from spacesfs.usage import Usage
 from spacesfs.xattrs import is_offered
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,8 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_FREE_BYTES = 1 << 50  # a Space has no size; one petabyte lets every program believe that its file fits
 _MAX_SIZE = 2**63 - 1  # off_t; a listing may claim more
 _BLOCK_BYTES = 4 << 20  # what programs should read and write at once: RGW's stripe
-_FREE_FILES = 100_000_000  # DigitalOcean, Spaces limits: objects in a bucket
 
 
 def _handler(
@@ -68,9 +67,10 @@ class Operations(pyfuse3.Operations):
 
     enable_writeback_cache = False  # sizes and times are ours to say: other hosts write to the Space too
 
-    def __init__(self, filesystem: FileSystem, ttl_seconds: float) -> None:
+    def __init__(self, filesystem: FileSystem, usage: Usage, ttl_seconds: float) -> None:
         super().__init__()
         self._fs = filesystem
+        self._usage = usage
         self._ttl_seconds = ttl_seconds
         self.is_logging = log.isEnabledFor(logging.DEBUG)
 
@@ -125,11 +125,14 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        """Describe the file system; never asks the Space."""
+        """Describe the file system, as it was last heard of; never waits for the Space."""
         data = StatvfsData()
         data.f_bsize = data.f_frsize = 4096
-        data.f_blocks = data.f_bfree = data.f_bavail = _FREE_BYTES // data.f_frsize
-        data.f_files = data.f_ffree = data.f_favail = _FREE_FILES
+        capacity = self._usage.capacity()
+        data.f_blocks = capacity.total_bytes // data.f_frsize
+        data.f_bfree = data.f_bavail = (capacity.total_bytes - capacity.used_bytes) // data.f_frsize
+        data.f_files = capacity.total_files
+        data.f_ffree = data.f_favail = capacity.total_files - capacity.used_files
         data.f_namemax = MAX_SEGMENT_BYTES
         return data
 
@@ -143,6 +146,8 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """Send entries with their attributes, as many as the reply takes."""
+        if not start_id:
+            await self._fs.rewind(fh)
         position: int | None = start_id
         has_sent = False
         while position is not None and not has_sent:  # what is at hand goes now, the rest when the kernel asks again
@@ -226,7 +231,7 @@ class Operations(pyfuse3.Operations):
     @_handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """Open a file."""
-        return _file_info(await self._fs.open(inode, flags, ctx.pid))
+        return _file_info(await self._fs.open(inode, flags, Caller(ctx.uid, ctx.gid, ctx.pid)))
 
     @_handler
     async def create(
@@ -298,7 +303,7 @@ class Operations(pyfuse3.Operations):
         # An entry only listed may turn out a symlink: the kernel must look it up before anybody relies on its type.
         entry.entry_timeout = entry.attr_timeout = self._ttl_seconds if inode.is_kind_known else 0
         entry.st_mode = ModeT(attributes.mode)
-        entry.st_nlink = 2 if attributes.is_directory else int(inode.is_linked)
+        entry.st_nlink = inode.is_linked * (2 if attributes.is_directory else 1)
         entry.st_uid, entry.st_gid, entry.st_rdev = attributes.uid, attributes.gid, attributes.rdev
         entry.st_size = 0 if attributes.is_directory else min(self._fs.size_of(inode), _MAX_SIZE)
         entry.st_blksize = _BLOCK_BYTES

@@ -34,6 +34,7 @@ from spacesfs.start import (
     with_safe_durability,
 )
 from spacesfs.tasks import open_team
+from spacesfs.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +87,14 @@ async def _serve(config: MountConfig, supervision: Supervision, on_ready: Callab
 class _Kernel:
     """The kernel's side of a mount, which is taken down once."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: Mount, usage: Usage) -> None:
         self._is_open = True
         self._notifier = mount.kernel
         config = mount.config
         # Only now: where it must be emptied first, what lies below shows until pyfuse3 has mounted.
         self.place = place_for(config.mountpoint)
         try:
-            operations = Operations(mount.parts.filesystem, config.metadata_ttl)
+            operations = Operations(mount.parts.filesystem, usage, config.metadata_ttl)
             pyfuse3.init(operations, str(self.place.directory), _mount_options(mount))
         except RuntimeError as error:
             self.place.leave()
@@ -121,7 +122,8 @@ class _Kernel:
 async def _serve_kernel(
     mount: Mount, ending: Ending, limits: KernelLimits, nursery: trio.Nursery, on_ready: Callable[[], None]
 ) -> None:
-    kernel = _Kernel(mount)
+    usage = Usage(mount.connection.bucket)
+    kernel = _Kernel(mount, usage)
     try:
         await nursery.start(serve_control, control_socket_path(mount.config.mountpoint), mount)
         if mount.config.metrics_listen is not None:
@@ -132,6 +134,7 @@ async def _serve_kernel(
             serving.start_soon(end_on_signal, ending, kernel.terminate)
             serving.start_soon(_announce, mount, kernel.place, limits, on_ready)
             serving.start_soon(watch, mount)
+            serving.start_soon(usage.keep)
             await pyfuse3.main(min_tasks=_KEPT_TASKS, max_tasks=limits.tasks)
             ending.begin()
             kernel.close(unmount=True)  # who still uses the mount is told now, not when the last byte is sent

@@ -195,7 +195,10 @@ class Overlay:
         self._tidy(directory_key)
 
     def _directory(self, key: str) -> _Directory:
-        return self._directories.setdefault(key, _Directory())
+        directory = self._directories.get(key)
+        if directory is None:
+            directory = self._directories[key] = _Directory()
+        return directory
 
     def _tidy(self, key: str) -> None:
         directory = self._directories[key]

@@ -96,7 +96,7 @@ class Removals:
         found: dict[str, str] = {}
         by_directory: defaultdict[str, list[str]] = defaultdict(list)
         for key in sorted(keys):
-            by_directory[key[: key.rstrip("/").rfind("/") + 1]].append(key)
+            by_directory[key[: key.removesuffix("/").rfind("/") + 1]].append(key)
         single: list[str] = []
         for directory, inside in by_directory.items():
             files = [key for key in inside if not key.endswith("/")]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import logging
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -183,7 +182,7 @@ class Scheduler:
         Raises:
             FsError, SpacesError, OSError: An attempt at one of them failed; all the others were made.
         """
-        begun = time.time()
+        last = max((intent.order for intent in self._overlay), default=0)
         left = {i.key: (self._work[i.key], self._work[i.key].failures) for i in self._overlay if wanted(i.key)}
         for key in left:
             self.demand(key)
@@ -197,7 +196,7 @@ class Scheduler:
                     failure, work.is_reported = failure or work.error, True
                     failed.add(key)
                     del left[key]
-                elif intent is None or intent.since > begun or key in self._read_on:
+                elif intent is None or intent.order > last or key in self._read_on:
                     del left[key]
             for key in self._waiting_for(failed):
                 left.pop(key, None)
@@ -313,7 +312,7 @@ class Scheduler:
         key, want = intent.key, intent.want
         if _chain(key) in self._busy:
             return key
-        twin = self._overlay.get(key[:-1] if key.endswith("/") else key + "/")
+        twin = self._overlay.get(_twin(key))
         if twin is not None and twin.order < intent.order and not loop.performer.is_held(twin):
             return twin.key
         dependents = self._overlay.dependents(key)
@@ -442,7 +441,14 @@ class Scheduler:
 
 def _chain(key: str) -> str:
     """Return what a file and a directory of one name share."""
-    return key.rstrip("/")
+    return key.removesuffix("/")
+
+
+def _twin(key: str) -> str:
+    """Return the key of the directory that has a file's name, or the other way round."""
+    if not key.endswith("/"):
+        return key + "/"
+    return "" if key.endswith("//") else key[:-1]  # a directory without a name, whose twin would be the one above
 
 
 def _size(intent: Intent | None) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spacesfs.client.models import ListedObject, ListPage
-from spacesfs.tree.names import is_name
+from spacesfs.tree.names import name_beside, name_of, split_key
 
 
 class Lister(Protocol):
@@ -21,8 +21,8 @@ class Lister(Protocol):
 class Listing:
     """One directory as the Space shows it.
 
-    ``objects`` holds the files by name, ``directories`` the names of sub-directories. A directory shadows a file of the
-    same name. ``has_marker`` says whether the directory has an object of its own, ``marker`` is that as a listing
+    ``objects`` holds the files by name, ``directories`` the names of sub-directories. A file of a directory's name has
+    an escaped one. ``has_marker`` says whether the directory has an object of its own, ``marker`` is that as a listing
     showed it. ``hides_keys`` says whether there is something in the directory that is not shown.
     """
 
@@ -44,7 +44,7 @@ class Listing:
 async def list_directory(lister: Lister, prefix: str) -> Listing:
     """List one directory; ``prefix`` is its key, which ends in ``/`` or is empty.
 
-    Keys that are no file names (``a//b``, ``a/../b``, an object with data whose key ends in ``/``) are left out.
+    Keys whose names would be too long are left out.
     """
     return listing_of([page async for page in lister.list(prefix, delimiter="/")], prefix)
 
@@ -54,16 +54,27 @@ def listing_of(pages: Iterable[ListPage], prefix: str) -> Listing:
     listing = Listing({}, set(), has_marker=False)
     for page in pages:
         for listed in page.objects:
-            name = listed.key.removeprefix(prefix)
-            if is_name(name):
-                listing.objects[name] = listed
-            elif not name:
+            segment = listed.key.removeprefix(prefix)
+            name = name_of(segment)
+            if not segment:
                 listing.has_marker, listing.marker = True, listed
+            elif name is not None:
+                listing.objects[name] = listed
             else:
                 listing.hides_keys = True
-        names = [key[len(prefix) : -1] for key in page.prefixes]
-        listing.directories.update(filter(is_name, names))
-        listing.hides_keys |= not all(map(is_name, names))
-    for name in listing.directories:
-        listing.hides_keys |= listing.objects.pop(name, None) is not None
+        names = [name_of(key[len(prefix) : -1]) for key in page.prefixes]
+        listing.directories.update(name for name in names if name is not None)
+        listing.hides_keys |= None in names
+    for name in listing.directories & listing.objects.keys():
+        put_beside(listing, name)
     return listing
+
+
+def put_beside(listing: Listing, name: str) -> None:
+    """A directory has the name of a file, which is shown beside it."""
+    listed = listing.objects.pop(name, None)
+    beside = name_beside(split_key(listed.key)[1]) if listed is not None else None
+    if listed is not None and beside is not None:
+        listing.objects[beside] = listed
+    elif listed is not None:
+        listing.hides_keys = True

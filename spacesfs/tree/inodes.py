@@ -7,6 +7,7 @@ from typing import Protocol
 
 from spacesfs.attributes import Attributes
 from spacesfs.client.models import ObjectVersion
+from spacesfs.tree.names import name_beside, name_of, segment_in
 
 
 class Kernel(Protocol):
@@ -46,6 +47,7 @@ class Inode:
         attributes: As last known.
         validated_at: When the Space was last asked, in seconds of trio's clock; minus infinity for never.
         is_displaced: True once another host's change took the name, so that what is written here must not be dropped.
+        touched_ns: When names in the directory last changed here, which its marker is not told; 0 for never.
         is_kind_known: False while only a listing told of the file; if it turns out a symlink, that is a new inode.
     """
 
@@ -59,6 +61,7 @@ class Inode:
         "number",
         "parent",
         "pins",
+        "touched_ns",
         "validated_at",
         "version",
     )
@@ -72,6 +75,7 @@ class Inode:
         self.children: dict[str, Inode] = {}
         self.lookups = 0
         self.pins = 0
+        self.touched_ns = 0
         self.validated_at = float("-inf")
         self.is_displaced = False
         self.is_kind_known = True
@@ -87,7 +91,7 @@ class Inode:
         segments = []
         inode = self
         while inode.parent is not None:
-            segments.append(inode.name)
+            segments.append(segment_in(inode.name))
             inode = inode.parent
         key = inode.name + "/".join(reversed(segments))
         return key + "/" if segments and self.attributes.is_directory else key
@@ -130,10 +134,19 @@ class InodeTable:
         """Return the inode that has a key now, or None if nobody holds one."""
         if not key.startswith(self.root.name):
             return None
-        inode: Inode | None = self.root
-        for name in key[len(self.root.name) :].removesuffix("/").split("/"):
-            inode = inode.children.get(name) if inode is not None and name else inode
-        return inode if inode is not None and inode.key == key else None
+        if key == self.root.name:
+            return self.root
+        *above, last = key[len(self.root.name) :].removesuffix("/").split("/")
+        directory: Inode | None = self.root
+        for segment in above:
+            directory = directory.children.get(name_of(segment) or "") if directory is not None else None
+        if directory is None:
+            return None
+        for name in (name_of(last), name_beside(last)):
+            inode = directory.children.get(name or "")
+            if inode is not None and inode.key == key:
+                return inode
+        return None
 
     def add(self, parent: Inode, name: str, attributes: Attributes) -> Inode:
         """Bind a name to a new inode; an inode that had the name is displaced."""

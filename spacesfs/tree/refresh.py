@@ -6,7 +6,7 @@ import trio
 from cachetools import TTLCache
 
 from spacesfs.tree.inodes import Inode, InodeTable, Kernel
-from spacesfs.tree.names import split_key
+from spacesfs.tree.names import segment_in, split_key
 from spacesfs.tree.resolver import walk
 from spacesfs.tree.view import View
 
@@ -28,13 +28,14 @@ class Refresher:
 
     def refresh(self, path: str) -> None:
         """Forget what is known at and below a path, relative to the root; "" is all."""
-        key = self._table.root.key + path.strip("/")
+        path = path.strip("/")
+        key = self._table.root.key + "/".join(map(segment_in, path.split("/")))
         self._view.refresh(key)
         for parent, name in list(self._denied):
             self._kernel.invalidate_entry(parent, name)
         self._denied.clear()
         prefix, _ = split_key(key)
-        above = self._table.by_key(prefix) if path.strip("/") else None
+        above = self._table.by_key(prefix) if path else None
         inode = self._table.by_key(key) or self._table.by_key(key + "/")
         for known in filter(None, (above, inode)):
             self._forget(known)

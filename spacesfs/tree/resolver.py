@@ -14,7 +14,7 @@ from spacesfs.client.models import ListedObject, ObjectVersion
 from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key
+from spacesfs.tree.names import check_key, segment_in
 from spacesfs.tree.stream import Page
 from spacesfs.tree.view import Found, View
 
@@ -100,7 +100,7 @@ class Resolver:
                 return inode
             before = self._local.version_of(inode) if inode is not None else None
             prefix = directory.key
-            check_key(prefix + name)
+            check_key(prefix + segment_in(name))
             try:
                 found = await self._look(prefix, name)
             except _AWAY as error:
@@ -117,13 +117,17 @@ class Resolver:
         return None
 
     async def _look(self, prefix: str, name: str) -> Found | None:
-        told = self._local.told(prefix, name)
-        if told is None or told.asks_space:
-            found = await self._view.find(prefix, name)
-            return found if told is None or (found is not None and found.version is None) else told.found
-        if told.found is None or told.found.is_described:
-            return told.found
-        return await self._view.describe_found(told.found)
+        while True:
+            told = self._local.told(prefix, name)
+            if told is None or told.asks_space:
+                found = await self._view.find(prefix, name)
+                return found if told is None or (found is not None and found.version is None) else told.found
+            if told.found is None or told.found.is_described:
+                return told.found
+            found = await self._view.describe_found(told.found)
+            now = self._local.told(prefix, name)
+            if now is not None and now.found is not None and now.found.version == told.found.version:
+                return found  # else it was copied meanwhile: the name stands for an object of its own
 
     def made(self, directory: Inode, name: str, attributes: Attributes) -> Inode:
         """Return the inode of a name that was just made; somebody may have looked it up before the maker."""
@@ -195,10 +199,10 @@ class Resolver:
         directories = page.listing.directories - told.hidden_directories
         entries.update((name, Entry(name, None, asked_at)) for name in directories)
         for name in told.shown:
-            if _is_within(f"{name}/" if name in told.directories else name, page):
+            if _is_within(name, page, is_directory=name in told.directories):
                 entries[name] = Entry(name, None, asked_at, is_local=True)
         for name, child in directory.children.items():
-            if self._local.is_ahead(child) and _is_within(f"{name}/" if child.attributes.is_directory else name, page):
+            if self._local.is_ahead(child) and _is_within(name, page, is_directory=child.attributes.is_directory):
                 entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
         return sorted(entries.values(), key=lambda entry: entry.name)
 
@@ -214,7 +218,9 @@ class Resolver:
             return inode
         if entry.listed is not None:
             return self.bind(directory, entry.name, self._view.glance_at_file(entry.listed))
-        return self.bind(directory, entry.name, self._view.glance_at_directory(f"{directory.key}{entry.name}/"))
+        return self.bind(
+            directory, entry.name, self._view.glance_at_directory(f"{directory.key}{segment_in(entry.name)}/")
+        )
 
     def bind(self, directory: Inode, name: str, found: Found) -> Inode:
         """Return the inode for what was found behind a name; a new one if that is another thing than before."""
@@ -229,7 +235,8 @@ class Resolver:
         return inode
 
     def _update(self, inode: Inode, found: Found) -> None:
-        inode.attributes = found.attributes
+        is_older = bool(inode.touched_ns) and inode.touched_ns > found.attributes.mtime_ns
+        inode.attributes = found.attributes.touched(inode.touched_ns) if is_older else found.attributes
         inode.version = found.version
         inode.is_kind_known = found.is_described
         if found.is_described:
@@ -247,8 +254,10 @@ class Resolver:
         return is_same_kind and version is not None and found.version is not None and version.etag == found.version.etag
 
 
-def _is_within(name: str, page: Page) -> bool:
-    return page.after < name and (page.upto is None or name <= page.upto)
+def _is_within(name: str, page: Page, *, is_directory: bool) -> bool:
+    """Say whether a page tells of a name: pages are cut in the order of keys."""
+    segment = segment_in(name) + "/" * is_directory
+    return page.after < segment and (page.upto is None or segment <= page.upto)
 
 
 def _may_answer(known: Inode, failure: SpacesError) -> bool:

@@ -19,7 +19,7 @@ from spacesfs.cache.metadata import MAX_LISTED_ENTRIES, ListingCache, Load
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ListPage
 from spacesfs.tree.ahead import Spawn
-from spacesfs.tree.directory import Listing, listing_of
+from spacesfs.tree.directory import Listing, listing_of, put_beside
 
 _KEPT_PAGES = 4
 
@@ -35,7 +35,7 @@ class Pager(Protocol):
 class Page:
     """What one page shows of a directory; ``asked_at`` is when it was asked for.
 
-    ``after`` and ``upto`` are the names, directories with a slash, between which it tells of all: the first is not
+    ``after`` and ``upto`` are the segments, directories with a slash, between which it tells of all: the first is not
     included, the last is; None is the end.
     """
 
@@ -85,9 +85,10 @@ class Stream:
         self._ask_ahead(number + 1)
         return page
 
-    def reaches(self, name: str) -> bool:
-        """Say whether a file, and a directory, of a name were come to; what is known of them is in `part`."""
-        return not self.is_whole and self._seen_pages > 0 and f"{name}/" <= self._ends[self._seen_pages]
+    def reaches(self, key: str) -> bool:
+        """Say whether a key, and the directory of that name, were come to; what is known of them is in `part`."""
+        segment = key.removeprefix(self._prefix)
+        return not self.is_whole and self._seen_pages > 0 and f"{segment}/" <= self._ends[self._seen_pages]
 
     def part(self) -> Listing | None:
         """Return what is in the directory as far as it was come to; None if that was too much to remember."""
@@ -159,8 +160,8 @@ class Stream:
             seen.has_marker |= listing.has_marker
             seen.marker = seen.marker or listing.marker
         if self._seen_pages == len(self._resumes):
-            for name in seen.directories:
-                seen.hides_keys |= seen.objects.pop(name, None) is not None
+            for name in seen.directories & seen.objects.keys():
+                put_beside(seen, name)
             self._cache.store_part(self._load, self._prefix, seen, self._begun_at, self._applied)
             self._seen = Listing({}, set(), has_marker=False)
             self.is_whole = True

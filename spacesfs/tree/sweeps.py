@@ -70,15 +70,15 @@ class Sweeps:
             sweep.close()
         self._sweeps.clear()
 
-    async def answering(self, prefix: str, name: str) -> Listing | None:
-        """Return a listing that tells the truth of one name in a directory, if it is or looks worth to be swept."""
+    async def answering(self, prefix: str, key: str) -> Listing | None:
+        """Return a listing of a directory that tells the truth of one key in it, if that is or looks worth a sweep."""
         sweep = self._showing(prefix) or await self._start(prefix)
         if sweep is None:
             return None
-        if sweep.shows(prefix) and not sweep.reaches(prefix + name) and self._spend(sweep.top):
+        if sweep.shows(prefix) and not sweep.reaches(key) and self._spend(sweep.top):
             await sweep.read_on(prefix)
         listing = self._cache.peek(prefix)
-        if listing is None and sweep.shows(prefix) and sweep.reaches(prefix + name):
+        if listing is None and sweep.shows(prefix) and sweep.reaches(key):
             self._earn(sweep)
             listing = sweep.part(prefix)
         return listing

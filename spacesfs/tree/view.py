@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,8 @@ from spacesfs.client.models import ListedObject, ListPage, ObjectInfo, ObjectVer
 from spacesfs.tasks import open_team
 from spacesfs.tree.ahead import Spawn
 from spacesfs.tree.descriptions import DescribingStore, Descriptions, Glimpse, Memory
-from spacesfs.tree.directory import Lister, Listing, listing_of
-from spacesfs.tree.names import split_key
+from spacesfs.tree.directory import Lister, Listing, listing_of, put_beside
+from spacesfs.tree.names import is_beside, name_beside, name_of, segment_in, split_key
 from spacesfs.tree.stream import Stream
 from spacesfs.tree.sweeps import Sweeps
 
@@ -109,25 +109,32 @@ class View:
 
     async def find(self, prefix: str, name: str) -> Found | None:
         """Return what is behind a name in a directory, described; None if there is nothing."""
+        key = prefix + segment_in(name)
         listing = self._listings.get(prefix)
         if listing is None and self._listings.is_worth_renewing(prefix):
             listing = await self.listing(prefix)
-        if listing is None and (stream := self._streams.get(prefix)) is not None and stream.reaches(name):
+        if listing is None and (stream := self._streams.get(prefix)) is not None and stream.reaches(key):
             listing = stream.part()
         if listing is None:
-            listing = await self._sweeps.answering(prefix, name)
+            listing = await self._sweeps.answering(prefix, key)
         if listing is None:
-            if self._sweeps.has_seen(f"{prefix}{name}/"):
-                return await self.directory(f"{prefix}{name}/")
+            if self._sweeps.has_seen(f"{key}/") and not is_beside(name):
+                return await self.directory(f"{key}/")
             listing = await self._listing_of_asked_often(prefix)
         if listing is None:
-            return await self._probe(prefix + name)
+            return await self._probe(prefix, name)
         if name in listing.directories:
-            return await self.directory(prefix + name + "/")
+            return await self.directory(key + "/")
         return await self._find_listed(prefix, name, listing)
 
     async def _find_listed(self, prefix: str, name: str, listing: Listing) -> Found | None:
+        if is_beside(name) and name not in listing.objects:
+            name = name_of(segment_in(name)) or ""  # where the directory is gone both names are good: see `rm -r`
         listed = listing.objects.get(name)
+        if listed is None and is_beside(
+            name
+        ):  # where the directory is gone both names are good: rm -r removes it first
+            listed = listing.objects.get(name_of(segment_in(name)) or "")
         if listed is None:
             return None
         if not self._asks_objects:
@@ -302,8 +309,7 @@ class View:
         """Say whether a directory holds nothing but its marker and what is gone for this mount."""
         listing = self._listings.get(key)
         if listing is not None and not listing.hides_keys:
-            names = (*listing.objects, *(f"{name}/" for name in listing.directories))
-            return all(is_gone(key + name) for name in names)
+            return all(map(is_gone, _keys_in(listing, key)))
         async with aclosing(self._store.list(key)) as pages:
             async for page in pages:
                 if any(listed.key != key and not is_gone(listed.key) for listed in page.objects):
@@ -315,10 +321,8 @@ class View:
         listing = self._listings.get(key)
         if self._markers.get(key) or (listing is not None and listing.has_marker):
             return True
-        if listing is not None:
-            names = (*listing.objects, *(f"{name}/" for name in listing.directories))
-            if listing.hides_keys or any(not is_gone(key + name) for name in names):
-                return True
+        if listing is not None and (listing.hides_keys or not all(map(is_gone, _keys_in(listing, key)))):
+            return True
         sample = self._samples.get(key, ())
         if any(not is_gone(name) for name in sample):
             return True
@@ -332,7 +336,7 @@ class View:
     def note_stored(self, info: ObjectInfo) -> None:
         """An object was stored by this mount."""
         self._changes += 1
-        self._absent.pop(info.key.rstrip("/"), None)
+        self._absent.pop(info.key.removesuffix("/"), None)
         self._note_directories(info.key)
         self._objects.store(info)
         if info.key.endswith("/"):
@@ -349,7 +353,7 @@ class View:
         while directory:
             parent, name = split_key(directory)
             self._listings.change(parent, partial(_note_directory, name))
-            self._absent.pop(directory.rstrip("/"), None)
+            self._absent.pop(directory.removesuffix("/"), None)
             directory = parent
 
     def note_made(self, key: str) -> None:
@@ -367,7 +371,7 @@ class View:
             directory = split_key(directory)[0]
 
     def _drop(self, key: str) -> None:
-        self._absent.pop(key.rstrip("/"), None)
+        self._absent.pop(key.removesuffix("/"), None)
         prefix, name = split_key(key)
         if key.endswith("/"):
             self._markers[key] = None
@@ -397,8 +401,10 @@ class View:
         self._listings.forget(prefix)
         self._absent.clear()
 
-    async def _probe(self, key: str) -> Found | None:
-        """Ask for a file and for a directory of one name at once; the directory shadows the file."""
+    async def _probe(self, prefix: str, name: str) -> Found | None:
+        """Ask for a file and for a directory of one segment at once; the name is the directory's if there is one."""
+        segment = segment_in(name)
+        key = prefix + segment
         if key in self._absent:
             return None
         changes = self._changes
@@ -407,7 +413,8 @@ class View:
 
         async def ask_file() -> None:
             nonlocal file
-            file = await self.look(key)
+            if segment:  # else the key is the marker of the directory above
+                file = await self.look(key)
 
         async def ask_directory() -> None:
             nonlocal is_directory
@@ -416,9 +423,9 @@ class View:
         async with open_team() as team:
             team.start_soon(ask_file)
             team.start_soon(ask_directory)
-        if is_directory:
+        if is_directory and not is_beside(name):
             return await self.directory(key + "/")
-        if file is None and self._changes == changes:
+        if file is None and not is_directory and self._changes == changes:
             self._absent[key] = None
         return file
 
@@ -431,28 +438,45 @@ class View:
         self._listings.change(prefix, partial(_note_file, name, info))
 
 
-def _note_file(name: str, info: ObjectInfo, listing: Listing) -> None:
-    known = listing.objects.get(name)
+def _keys_in(listing: Listing, key: str) -> Iterator[str]:
+    """Yield the keys of what a directory shows."""
+    yield from (listed.key for listed in listing.objects.values())
+    yield from (f"{key}{segment_in(name)}/" for name in listing.directories)
+
+
+def _note_file(segment: str, info: ObjectInfo, listing: Listing) -> None:
+    name = name_of(segment)
+    if name in listing.directories:
+        name = name_beside(segment)
+    known = listing.objects.get(name or "")
     if (
         known is not None
         and known.etag == info.etag
         and known.last_modified_ns // _SECOND_NS == (info.last_modified_ns // _SECOND_NS)
     ):
         return  # and what a listing told is more precise
-    if name not in listing.directories:
+    if name is not None:
         listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
 
 
-def _note_directory(name: str, listing: Listing) -> None:
-    listing.directories.add(name)
+def _note_directory(segment: str, listing: Listing) -> None:
+    name = name_of(segment)
+    if name is not None:
+        listing.directories.add(name)
+        put_beside(listing, name)
 
 
-def _note_no_file(name: str, listing: Listing) -> None:
-    listing.objects.pop(name, None)
+def _note_no_file(segment: str, listing: Listing) -> None:
+    for name in (name_of(segment), name_beside(segment)):
+        listing.objects.pop(name or "", None)
 
 
-def _note_no_directory(name: str, listing: Listing) -> None:
-    listing.directories.discard(name)
+def _note_no_directory(segment: str, listing: Listing) -> None:
+    name = name_of(segment)
+    listing.directories.discard(name or "")
+    beside = listing.objects.pop(name_beside(segment) or "", None)
+    if name is not None and beside is not None:
+        listing.objects[name] = beside
 
 
 def _note_marker(listing: Listing) -> None:

@@ -201,3 +201,23 @@ def shown(host: Host, handle: int) -> list[str]:
     entries = host.entries(handle)
     assert [name for name, mode in entries if not stat.S_ISREG(mode)] == []
     return [name for name, _ in entries]
+
+
+async def test_objects_over_the_limit_of_one_copy(host: Host, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are renamed and get other attributes by copies of parts, and keep all they carry."""
+    monkeypatch.setattr("spacesfs.pending.executor.MAX_COPY_OBJECT_BYTES", 10 * MIB)
+    content = os.urandom(21 * MIB)
+    space.publish("big", content)
+    await host.rename("big", "moved")
+    await host.settle()
+    assert space.keys() == ["moved"]
+    await host.chmod("moved", 0o604)
+    await host.settle()
+    sent = host.sent()
+    assert not sent["CopyObject"]
+    assert sent["UploadPartCopy"] >= 2, sent
+    assert space.get("moved") == content
+    assert space.properties("moved") == ("text/x-c", "y")
+    assert space.is_public("moved")
+    inode = await host.fs.lookup(ROOT_NUMBER, b"moved")
+    assert stat.S_IMODE(inode.attributes.mode) == 0o604

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spacesfs.tree.directory import Listing, list_directory
-from spacesfs.tree.names import is_name
+from spacesfs.tree.names import is_name, segment_in
 from tests.memory_store import MemoryStore
 
 SEGMENTS = st.sampled_from(["", ".", "..", "a", "b", "a\n", "é", "a" * 256, " ", "a\0", "\x1b[2J"])
@@ -47,11 +47,11 @@ def test_a_marker_alone_keeps_a_directory() -> None:
     assert len(listing) == 0
 
 
-def test_a_directory_shadows_a_file_of_its_name_even_on_another_page() -> None:
+def test_a_directory_has_the_name_that_it_shares_with_a_file_even_on_another_page() -> None:
     keys = ["a", "a-b", "a.b", "a/x"]
     for page_keys in (1, 2, 1000):
         listing = listed(keys, page_keys=page_keys)
-        assert sorted(listing.objects) == ["a-b", "a.b"]
+        assert sorted(listing.objects) == ["a-b", "a.b", "~file=a"]
         assert listing.directories == {"a"}
 
 
@@ -60,8 +60,11 @@ def test_whatever_the_keys_only_names_are_shown_and_none_is_lost(keys: list[str]
     listing = listed(keys, prefix, page_keys)
     below = {key.removeprefix(prefix) for key in keys if key.startswith(prefix)}
     directories = {rest.partition("/")[0] for rest in below if "/" in rest}
-    files = {rest for rest in below if "/" not in rest}
-    assert listing.directories == set(filter(is_name, directories))
-    assert set(listing.objects) == {name for name in files - directories if is_name(name)}
+    files = {rest for rest in below if rest and "/" not in rest}
+    assert {segment_in(name) for name in listing.directories} == {each for each in directories if len(each) < 200}
+    assert {segment_in(name) for name in listing.objects} == {each for each in files if len(each) < 200}
+    assert all(map(is_name, [*listing.directories, *listing.objects]))
+    assert not listing.directories & listing.objects.keys()
     assert listing.has_marker == ("" in below and bool(prefix))
-    assert all(listed_object.key == prefix + name for name, listed_object in listing.objects.items())
+    assert listing.hides_keys == any(len(each) > 200 for each in files | directories)
+    assert all(listed_object.key == prefix + segment_in(name) for name, listed_object in listing.objects.items())

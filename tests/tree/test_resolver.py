@@ -18,7 +18,7 @@ from spacesfs.client.errors import (
     Unreachable,
     Untrusted,
 )
-from spacesfs.client.models import ObjectProperties, ObjectVersion
+from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion
 from spacesfs.errors import NameTooLong, NotDirectory, NotFound, StaleFile
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.resolver import Resolver, Told, ToldNames, walk
@@ -228,7 +228,8 @@ async def test_what_was_made_while_the_space_was_asked(bench: Bench) -> None:
 def tell(bench: Bench, *, shown: dict[str, Told] | None = None, hidden: dict[str, Told] | None = None) -> None:
     """Let names of the root be acknowledged as there, or as files that are gone."""
     bench.local.keys = {**(shown or {}), **(hidden or {})}
-    bench.local.names = ToldNames(frozenset(shown or ()), frozenset(hidden or ()), frozenset())
+    files = frozenset(hidden or ()) | {f"~file={name}" for name in hidden or ()}
+    bench.local.names = ToldNames(frozenset(shown or ()), files, frozenset())
 
 
 async def test_what_is_removed_is_not_shown(bench: Bench) -> None:
@@ -383,3 +384,23 @@ async def test_walk(bench: Bench) -> None:
     inner.lookups += 1
     inside = [await bench.resolver.get(inner, "f"), await bench.resolver.get(directory, "g")]
     assert sorted(inode.key for inode in walk(directory)) == sorted([inner.key, *(inode.key for inode in inside)])
+
+
+async def test_an_object_is_copied_to_its_new_name_while_the_old_one_is_described(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written to it then must replace the copy, not what was under the old name."""
+    old = bench.store.set("old", b"x")
+    bench.local.keys["new"] = Told(Found(DEFAULTS.for_file(7), old, is_described=False))
+    head = bench.store.head
+
+    async def head_and_confirm(key: str) -> ObjectInfo:
+        info = await head(key)
+        if bench.local.keys.pop("new", None) is not None:
+            bench.store.set("new", b"x")
+        return info
+
+    monkeypatch.setattr(bench.store, "head", head_and_confirm)
+    inode = await bench.get("new")
+    assert inode.version is not None
+    assert inode.version.key == "new"
