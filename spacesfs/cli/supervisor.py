@@ -143,6 +143,7 @@ class Supervisor:
         began = time.monotonic()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         if self._is_told_to_end:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             return Life(1, None, was_ready=False, seconds=0.0)
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._worker = os.fork()

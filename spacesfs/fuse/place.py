@@ -102,6 +102,7 @@ class _Aside:
             put_on_top(self.directory, self._mountpoint)
         self._device = aside.device
         unmount(self.directory, lazy=True)
+        self.directory.rmdir()
         _clear_beneath(self._mountpoint, aside.device)
 
     def leave(self) -> bool:
