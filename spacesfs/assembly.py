@@ -40,6 +40,7 @@ from spacesfs.tree.inodes import INODE_BYTES, LEAST_INODES, InodeTable, Kernel, 
 from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
+from spacesfs.xattrs import Xattrs
 
 log = logging.getLogger(__name__)
 
@@ -162,8 +163,9 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
     executor = Executor(bucket, ledger, carried, puts, uploads, reading.budget, surroundings)
     properties = PropertyKeeper(view, ledger, files, carried)
     names = Namespace(bucket, table, view, resolver, files, ledger)
+    xattrs = Xattrs(properties, scheduler, bucket)
     filesystem = FileSystem(
-        table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse, refresher
+        table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse, refresher, xattrs
     )
     for intent in overlay:
         scheduler.changed(intent.key, 0.0)

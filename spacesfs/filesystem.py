@@ -36,9 +36,8 @@ from spacesfs.tree.stream import Stream
 from spacesfs.tree.view import View
 from spacesfs.xattrs import Xattrs
 
-_PLACE_BITS = (
-    24  # of a position in a directory; what is above counts pages, of 1,000 names and those that are only here
-)
+_PLACE_BITS = 24
+"""Of a position in a directory; what is above counts pages, of 1,000 names and those that are only here."""
 _PLACES = (1 << _PLACE_BITS) - 1
 _KEPT_PAGES = 2
 BLOCK_BYTES = 512  # st_blocks counts these, whatever st_blksize says
@@ -113,6 +112,7 @@ class FileSystem:
         pages: PageReader,
         glimpse: Glimpse,
         refresher: Refresher,
+        xattrs: Xattrs,
     ) -> None:
         self._table = table
         self._view = view
@@ -124,7 +124,7 @@ class FileSystem:
         self.refresher = refresher
         self.files = files
         self.names = names
-        self.xattrs = Xattrs(properties, ledger.scheduler)
+        self.xattrs = xattrs
         self._directories: dict[int, DirectoryHandle] = {}
         self._next_directory = 1
 

@@ -46,6 +46,14 @@ class PropertyKeeper:
             return None
         return await self._describe(version)
 
+    async def carried(self, inode: Inode) -> ObjectProperties:
+        """Return all that the object of an inode carries or shall carry, with ACL and tags; may ask for those.
+
+        Raises:
+            StaleFile: As `info`.
+        """
+        return await self._old_properties(await self.info(inode))
+
     async def _describe(self, version: ObjectVersion) -> ObjectInfo:
         if version.key.endswith("/"):
             info = await self._view.marker(version.key)

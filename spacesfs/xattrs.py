@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from spacesfs.attributes import read_xattrs, with_xattr
-from spacesfs.client.models import ObjectInfo, ObjectProperties
+from spacesfs.client.endpoint import EndpointError
+from spacesfs.client.errors import SpacesError
+from spacesfs.client.models import ACLS, Acl, ObjectInfo, ObjectProperties
 from spacesfs.errors import InvalidCall, NoAttribute, Unsupported
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.properties import Change, PropertyKeeper
@@ -15,6 +18,7 @@ from spacesfs.tree.names import is_beside
 
 LIVE_PREFIX = "user.spaces."
 ERROR_NAME = "user.spaces.error"
+ACL_NAME = "user.spaces.acl"
 _LIVE: dict[str, Callable[[ObjectInfo], str | None]] = {
     "user.spaces.etag": lambda info: info.etag,
     "user.spaces.key": lambda info: info.key,
@@ -24,7 +28,21 @@ _LIVE: dict[str, Callable[[ObjectInfo], str | None]] = {
 _WRITABLE: dict[str, Callable[[ObjectProperties, str | None], ObjectProperties]] = {
     "user.spaces.content-type": lambda properties, value: replace(properties, content_type=value),
     "user.spaces.cache-control": lambda properties, value: replace(properties, cache_control=value),
+    ACL_NAME: lambda properties, value: replace(properties, acl=_acl(value)),
 }
+
+
+class Addresses(Protocol):
+    """What is needed of a bucket here."""
+
+    def url(self, key: str) -> str:
+        """Return the URL of an object."""
+
+    def cdn_url(self, key: str) -> str:
+        """Return the URL of an object at the CDN."""
+
+    def signed_url(self, key: str) -> str:
+        """Return a URL by which anybody can read an object for an hour."""
 
 
 def is_offered(name: bytes) -> bool:
@@ -35,9 +53,14 @@ def is_offered(name: bytes) -> bool:
 class Xattrs:
     """Reads and changes the extended attributes of files and directories."""
 
-    def __init__(self, properties: PropertyKeeper, scheduler: Scheduler) -> None:
+    def __init__(self, properties: PropertyKeeper, scheduler: Scheduler, addresses: Addresses) -> None:
         self._properties = properties
         self._scheduler = scheduler
+        self._addresses: dict[str, Callable[[str], str]] = {
+            "user.spaces.url": addresses.url,
+            "user.spaces.cdn-url": addresses.cdn_url,
+            "user.spaces.signed-url": addresses.signed_url,
+        }
 
     async def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value.
@@ -48,6 +71,10 @@ class Xattrs:
         text = _text(name)
         if text == ERROR_NAME:
             return self._error(inode)
+        if text in self._addresses:
+            return self._address(inode, self._addresses[text])
+        if text == ACL_NAME:
+            return await self._acl(inode)
         info = await self._properties.info(inode)
         if info is None:
             raise NoAttribute
@@ -67,6 +94,19 @@ class Xattrs:
         if not error:
             raise NoAttribute
         return error.encode()
+
+    def _address(self, inode: Inode, of: Callable[[str], str]) -> bytes:
+        if inode.attributes.is_directory:
+            raise NoAttribute
+        try:
+            return of(inode.key).encode()
+        except (EndpointError, SpacesError):  # no CDN, or no key to sign with
+            raise NoAttribute from None
+
+    async def _acl(self, inode: Inode) -> bytes:
+        if not inode.key:
+            raise NoAttribute
+        return ((await self._properties.carried(inode)).acl or "private").encode()
 
     async def names(self, inode: Inode) -> list[bytes]:
         """Return the names of what is stored; live ones are not listed, so that copying a file does not copy them."""
@@ -120,6 +160,13 @@ def _ascii(value: bytes) -> str:
     if not value.isascii() or not value.decode("ascii").isprintable():
         raise InvalidCall
     return value.decode("ascii")
+
+
+def _acl(value: str | None) -> Acl:
+    for acl in ACLS:
+        if acl == (value or "private"):
+            return acl
+    raise InvalidCall
 
 
 def _writable(name: str) -> Callable[[ObjectProperties, str | None], ObjectProperties]:

@@ -8,6 +8,7 @@ from typing import Self
 
 import trio
 
+from spacesfs.client.addresses import AddressCalls
 from spacesfs.client.admission import ClientStatistics
 from spacesfs.client.bucket import no_result
 from spacesfs.client.buckets import SettingCalls
@@ -40,7 +41,7 @@ def check_bucket_name(name: str) -> str:
     return name
 
 
-class Bucket(ListingCalls, VersionCalls, DownloadCalls, UploadCalls, CopyCalls, SettingCalls):
+class Bucket(AddressCalls, ListingCalls, VersionCalls, DownloadCalls, UploadCalls, CopyCalls, SettingCalls):
     """One bucket. Cheap to make, holds no state but its name; any number of tasks may use it."""
 
 

@@ -123,6 +123,16 @@ class Transport:
         # It reads no environment, follows no redirect and adds no header of its own.
         self._http = _Http(transport=self._wire, trust_env=False)
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the requests go."""
+        return self._endpoint
+
+    @property
+    def access_key(self) -> Credentials | None:
+        """The key that the next request is signed with."""
+        return self._signer.key
+
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -43,6 +44,10 @@ class Account:
     access_key: str
     secret_key: str = field(repr=False)
     ca_bundle: Path | None = None
+
+    def trust(self) -> ssl.SSLContext:
+        """Return what a program needs to speak TLS with this server."""
+        return ssl.create_default_context(cafile=self.ca_bundle)
 
     def options(self) -> list[str]:
         """Return the mount options that lead to this server."""

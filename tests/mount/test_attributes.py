@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -189,6 +191,41 @@ def test_live_attributes(s3: S3Client, bucket: str, folder: Path, mount: Mount) 
     etag = s3.head_object(Bucket=bucket, Key=key)["ETag"].strip('"')
     assert os.getxattr(file, "user.spaces.key") == key.encode()
     assert os.getxattr(file, "user.spaces.etag") == etag.encode()
+
+
+def test_who_may_read_a_file(s3: S3Client, bucket: str, folder: Path, mount: Mount) -> None:
+    file, key = folder / "page.html", f"{folder.name}/page.html"
+    file.write_bytes(b"content")
+    assert os.getxattr(file, "user.spaces.acl") == b"private"
+    os.setxattr(file, "user.spaces.acl", b"public-read")
+    assert os.getxattr(file, "user.spaces.acl") == b"public-read"
+    mount.sync()
+    with urlopen(os.getxattr(file, "user.spaces.url").decode(), context=mount.account.trust()) as reply:
+        assert reply.read() == b"content"
+    file.write_bytes(b"changed")  # it stays as it is
+    mount.sync()
+    readers = {grant["Grantee"].get("URI") for grant in s3.get_object_acl(Bucket=bucket, Key=key)["Grants"]}
+    assert "http://acs.amazonaws.com/groups/global/AllUsers" in readers
+    os.removexattr(file, "user.spaces.acl")
+    mount.sync()
+    assert os.getxattr(file, "user.spaces.acl") == b"private"
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(os.getxattr(file, "user.spaces.url").decode(), context=mount.account.trust())
+    with fails_with(errno.EINVAL):
+        os.setxattr(file, "user.spaces.acl", b"everybody")
+
+
+def test_a_signed_url(folder: Path, mount: Mount) -> None:
+    file = folder / "a file"
+    file.write_bytes(b"content")
+    mount.sync()
+    with urlopen(os.getxattr(file, "user.spaces.signed-url").decode(), context=mount.account.trust()) as reply:
+        assert reply.read() == b"content"
+    with fails_with(errno.ENODATA):
+        os.getxattr(file, "user.spaces.cdn-url")  # Spaces alone have one
+    with fails_with(errno.ENODATA):
+        os.getxattr(folder, "user.spaces.signed-url")
+    assert not [name for name in os.listxattr(file) if name.startswith("user.spaces.")]
 
 
 def test_statfs(mount: Mount) -> None:
