@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import boto3
+import hypothesis
 import pytest
 import pytest_timeout
 from botocore.config import Config
@@ -24,6 +25,9 @@ from tests.servers.edge import Edge
 from tests.servers.mounts import abort_mounts
 from tests.servers.process import ServerError
 from tests.servers.rgw import RadosGateway
+
+hypothesis.settings.register_profile("spacesfs", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("spacesfs")
 
 Server = TypeVar("Server", RadosGateway, Edge)
 

@@ -1,13 +1,15 @@
-"""From the pages of a listing to the entries of a directory."""
+"""From the pages of a listing to the entries of a directory, and what this mount's changes make of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from spacesfs.client.models import ListedObject, ListPage
-from spacesfs.tree.names import name_beside, name_of, split_key
+from spacesfs.client.models import ListedObject, ListPage, ObjectInfo
+from spacesfs.tree.names import name_beside, name_of, segment_in, split_key
+
+_SECOND_NS = 10**9
 
 
 class Lister(Protocol):
@@ -78,3 +80,53 @@ def put_beside(listing: Listing, name: str) -> None:
         listing.objects[beside] = listed
     elif listed is not None:
         listing.hides_keys = True
+
+
+def keys_in(listing: Listing, key: str) -> Iterator[str]:
+    """Yield the keys of what a directory shows."""
+    yield from (listed.key for listed in listing.objects.values())
+    yield from (f"{key}{segment_in(name)}/" for name in listing.directories)
+
+
+def note_file(segment: str, info: ObjectInfo, listing: Listing) -> None:
+    """A file was stored, or described."""
+    name = name_of(segment)
+    if name in listing.directories:
+        name = name_beside(segment)
+    known = listing.objects.get(name or "")
+    if (
+        known is not None
+        and known.etag == info.etag
+        and known.last_modified_ns // _SECOND_NS == (info.last_modified_ns // _SECOND_NS)
+    ):
+        return  # and what a listing told is more precise
+    if name is not None:
+        listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
+
+
+def note_directory(segment: str, listing: Listing) -> None:
+    """A directory is there."""
+    name = name_of(segment)
+    if name is not None:
+        listing.directories.add(name)
+        put_beside(listing, name)
+
+
+def note_no_file(segment: str, listing: Listing) -> None:
+    """A file is gone."""
+    for name in (name_of(segment), name_beside(segment)):
+        listing.objects.pop(name or "", None)
+
+
+def note_no_directory(segment: str, listing: Listing) -> None:
+    """A directory is gone; a file beside it has the name then."""
+    name = name_of(segment)
+    listing.directories.discard(name or "")
+    beside = listing.objects.pop(name_beside(segment) or "", None)
+    if name is not None and beside is not None:
+        listing.objects[name] = beside
+
+
+def note_marker(listing: Listing) -> None:
+    """The directory itself has an object."""
+    listing.has_marker = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,18 @@ from spacesfs.client.models import ListedObject, ListPage, ObjectInfo, ObjectVer
 from spacesfs.tasks import open_team
 from spacesfs.tree.ahead import Spawn
 from spacesfs.tree.descriptions import DescribingStore, Descriptions, Glimpse, Memory
-from spacesfs.tree.directory import Lister, Listing, listing_of, put_beside
-from spacesfs.tree.names import is_beside, name_beside, name_of, segment_in, split_key
+from spacesfs.tree.directory import (
+    Lister,
+    Listing,
+    keys_in,
+    listing_of,
+    note_directory,
+    note_file,
+    note_marker,
+    note_no_directory,
+    note_no_file,
+)
+from spacesfs.tree.names import is_beside, name_of, segment_in, split_key
 from spacesfs.tree.stream import Stream
 from spacesfs.tree.sweeps import Sweeps
 
@@ -27,7 +37,6 @@ _MAX_MARKERS = 50_000
 _MAX_ASKED = 10_000
 _ASKED_OFTEN = 3  # names in one directory within the TTL; asking for each costs two requests, for all usually one
 _MAX_ABSENT = 50_000
-_SECOND_NS = 10**9
 _MAX_SAMPLES = 100  # pages of 1,000 keys
 
 
@@ -129,12 +138,8 @@ class View:
 
     async def _find_listed(self, prefix: str, name: str, listing: Listing) -> Found | None:
         if is_beside(name) and name not in listing.objects:
-            name = name_of(segment_in(name)) or ""  # where the directory is gone both names are good: see `rm -r`
+            name = name_of(segment_in(name)) or ""  # both are good once the directory is gone: rm -r removes it first
         listed = listing.objects.get(name)
-        if listed is None and is_beside(
-            name
-        ):  # where the directory is gone both names are good: rm -r removes it first
-            listed = listing.objects.get(name_of(segment_in(name)) or "")
         if listed is None:
             return None
         if not self._asks_objects:
@@ -309,7 +314,7 @@ class View:
         """Say whether a directory holds nothing but its marker and what is gone for this mount."""
         listing = self._listings.get(key)
         if listing is not None and not listing.hides_keys:
-            return all(map(is_gone, _keys_in(listing, key)))
+            return all(map(is_gone, keys_in(listing, key)))
         async with aclosing(self._store.list(key)) as pages:
             async for page in pages:
                 if any(listed.key != key and not is_gone(listed.key) for listed in page.objects):
@@ -321,7 +326,7 @@ class View:
         listing = self._listings.get(key)
         if self._markers.get(key) or (listing is not None and listing.has_marker):
             return True
-        if listing is not None and (listing.hides_keys or not all(map(is_gone, _keys_in(listing, key)))):
+        if listing is not None and (listing.hides_keys or not all(map(is_gone, keys_in(listing, key)))):
             return True
         sample = self._samples.get(key, ())
         if any(not is_gone(name) for name in sample):
@@ -342,8 +347,8 @@ class View:
         if info.key.endswith("/"):
             self._markers[info.key] = info
             prefix, name = split_key(info.key)
-            self._listings.change(prefix, partial(_note_directory, name))
-            self._listings.change(info.key, _note_marker)
+            self._listings.change(prefix, partial(note_directory, name))
+            self._listings.change(info.key, note_marker)
             return
         self._update_listing(info)
 
@@ -352,7 +357,7 @@ class View:
         directory = split_key(key)[0]
         while directory:
             parent, name = split_key(directory)
-            self._listings.change(parent, partial(_note_directory, name))
+            self._listings.change(parent, partial(note_directory, name))
             self._absent.pop(directory.removesuffix("/"), None)
             directory = parent
 
@@ -377,10 +382,10 @@ class View:
             self._markers[key] = None
             self._objects.forget(key)
             self._listings.forget(key)
-            self._listings.change(prefix, partial(_note_no_directory, name))
+            self._listings.change(prefix, partial(note_no_directory, name))
             return
         self._objects.forget(key)
-        self._listings.change(prefix, partial(_note_no_file, name))
+        self._listings.change(prefix, partial(note_no_file, name))
 
     def refresh(self, key: str) -> None:
         """Forget what is remembered of a key, of everything below it, and of the directory that it is in."""
@@ -435,49 +440,4 @@ class View:
 
     def _update_listing(self, info: ObjectInfo) -> None:
         prefix, name = split_key(info.key)
-        self._listings.change(prefix, partial(_note_file, name, info))
-
-
-def _keys_in(listing: Listing, key: str) -> Iterator[str]:
-    """Yield the keys of what a directory shows."""
-    yield from (listed.key for listed in listing.objects.values())
-    yield from (f"{key}{segment_in(name)}/" for name in listing.directories)
-
-
-def _note_file(segment: str, info: ObjectInfo, listing: Listing) -> None:
-    name = name_of(segment)
-    if name in listing.directories:
-        name = name_beside(segment)
-    known = listing.objects.get(name or "")
-    if (
-        known is not None
-        and known.etag == info.etag
-        and known.last_modified_ns // _SECOND_NS == (info.last_modified_ns // _SECOND_NS)
-    ):
-        return  # and what a listing told is more precise
-    if name is not None:
-        listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
-
-
-def _note_directory(segment: str, listing: Listing) -> None:
-    name = name_of(segment)
-    if name is not None:
-        listing.directories.add(name)
-        put_beside(listing, name)
-
-
-def _note_no_file(segment: str, listing: Listing) -> None:
-    for name in (name_of(segment), name_beside(segment)):
-        listing.objects.pop(name or "", None)
-
-
-def _note_no_directory(segment: str, listing: Listing) -> None:
-    name = name_of(segment)
-    listing.directories.discard(name or "")
-    beside = listing.objects.pop(name_beside(segment) or "", None)
-    if name is not None and beside is not None:
-        listing.objects[name] = beside
-
-
-def _note_marker(listing: Listing) -> None:
-    listing.has_marker = True
+        self._listings.change(prefix, partial(note_file, name, info))
