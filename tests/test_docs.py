@@ -126,6 +126,15 @@ def test_messages_in_troubleshooting_are_said() -> None:
     assert [piece for piece in sorted(pieces) if not any(piece in text for text in texts_of_source())] == []
 
 
+def test_classes_that_the_architecture_names_exist() -> None:
+    text = FENCE.sub("", (ROOT / "docs" / "architecture.md").read_text())
+    named = {word for code in CODE.findall(text) for word in re.findall(r"\b[A-Z][a-z]\w*", code)}
+    source = "".join(path.read_text() for path in sorted((ROOT / "spacesfs").rglob("*.py")))
+    assert named
+    others = {"Protocol", "If", "Match"}
+    assert named - others - set(re.findall(r"^class (\w+)", source, re.MULTILINE)) == set()
+
+
 @cache
 def texts_of_source() -> frozenset[str]:
     """Return the pieces of text in the source, each up to where something is inserted."""
