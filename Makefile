@@ -1,7 +1,7 @@
 # On a bare machine every target first installs what it needs: see scripts/setup.
 BIN := .venv/bin
 
-.PHONY: demo test soak check lint types format docs lock setup
+.PHONY: demo test soak check lint types format docs site lock setup
 .DEFAULT_GOAL := check
 
 demo:  ## mount an embedded S3 server: stays until Ctrl-C on a terminal, else a short tour
@@ -24,6 +24,7 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+	$(BIN)/mypy scripts/site.py
 
 format: setup  ## repair what can be repaired
 	$(BIN)/ruff check --fix
@@ -34,6 +35,9 @@ docs: setup  ## the tables of options and of metrics
 	sed -i -e '/^<!-- options/,/^<!-- end/{//!d}' -e '/^<!-- options/r /dev/stdin' docs/configuration.md
 	$(BIN)/python -c 'from spacesfs.fuse.exporting import reference_table as table; print(table(), end="")' | \
 	sed -i -e '/^<!-- metrics/,/^<!-- end/{//!d}' -e '/^<!-- metrics/r /dev/stdin' docs/metrics.md
+
+site: setup  ## the documents as a site in build/site, links checked; needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 	--custom-compile-command 'make lock' pyproject.toml

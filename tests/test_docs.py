@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import errno
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -26,6 +29,7 @@ GROUPS = ("config", "buckets", "uploads", "cdn", "pending")
 COMMAND = re.compile(rf"(?:^|[` /(])spacesfs ((?:(?:{'|'.join(GROUPS)}) )?[a-z]+(?:-[a-z]+)*)\b", re.MULTILINE)
 TARGET = re.compile(r"^make ([a-z]+)\b", re.MULTILINE)
 TABLE = re.compile(r"^<!-- options.*?-->\n(.*?)^<!-- end of options -->$", re.MULTILINE | re.DOTALL)
+ERRNO_TEXTS = {os.strerror(number) for number in errno.errorcode}
 SOURCE_PATH = re.compile(r"^(?:tests|spacesfs|scripts|systemd|docker|docs|requirements|\.ci)/[\w./@-]*$")
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -111,6 +115,32 @@ def test_sections_that_are_tested_are_sections() -> None:
     titles = {title.lower() for title in HEADING.findall(text)}
     for row in rows:
         assert {part.strip().lower() for part in row.partition(":")[0].split(",")} <= titles, row
+
+
+def test_messages_in_troubleshooting_are_said() -> None:
+    """The first column of its tables quotes our program, or what programs make of an errno."""
+    rows = re.findall(r"^\| (`.*?) \| ", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    quoted = {code for row in rows for code in CODE.findall(row)} - ERRNO_TEXTS
+    assert len(quoted) > len(ERRNO_TEXTS & {code for row in rows for code in CODE.findall(row)}) > 0
+    pieces = {piece.strip(" ;:,()?") for text in quoted for piece in text.split("…")} - {""}
+    assert [piece for piece in sorted(pieces) if not any(piece in text for text in texts_of_source())] == []
+
+
+def test_classes_that_the_architecture_names_exist() -> None:
+    text = FENCE.sub("", (ROOT / "docs" / "architecture.md").read_text())
+    named = {word for code in CODE.findall(text) for word in re.findall(r"\b[A-Z][a-z]\w*", code)}
+    source = "".join(path.read_text() for path in sorted((ROOT / "spacesfs").rglob("*.py")))
+    assert named
+    others = {"Protocol", "If", "Match"}
+    assert named - others - set(re.findall(r"^class (\w+)", source, re.MULTILINE)) == set()
+
+
+@cache
+def texts_of_source() -> frozenset[str]:
+    """Return the pieces of text in the source, each up to where something is inserted."""
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "spacesfs").rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def anchors(document: Path) -> set[str]:

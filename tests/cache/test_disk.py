@@ -294,6 +294,6 @@ async def test_a_hundred_thousand_pages_are_known_soon(tmp_path: Path) -> None:
         os.close(os.open(f"{tmp_path}/{digest[:2]}/{digest}.0.1000", os.O_CREAT | os.O_WRONLY, 0o600))
     cpu = time.process_time()
     cache = await opened(tmp_path, 4 << 30)
-    assert time.process_time() - cpu < 2  # CPU time, not the clock: 0.6 s on the machine this was written on
+    assert time.process_time() - cpu < 6  # CPU time, not the clock: 0.6 s on a quiet machine, 2 on a busy one
     assert cache.statistics().pages == 100_000
     cache.check_invariants()

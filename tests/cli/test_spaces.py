@@ -175,4 +175,4 @@ def test_cdn_url(cli: Cli) -> None:
 def test_completion(shell: str, words: str) -> None:
     assert words in spacesfs(_SPACESFS_COMPLETE=f"{shell}_source").stdout
     offered = spacesfs(_SPACESFS_COMPLETE="bash_complete", COMP_WORDS="spacesfs d", COMP_CWORD="1").stdout.split()
-    assert {"plain,demo", "plain,du", "plain,doctor"} == set(offered)
+    assert {"plain,demo", "plain,du", "plain,doctor", "plain,drop-cache"} == set(offered)

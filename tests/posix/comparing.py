@@ -86,7 +86,7 @@ def in_child(run: Callable[[], Any]) -> Any:
         status = 1
         try:
             os.close(reading)
-            signal.alarm(int(COMMAND_SECONDS))
+            signal.alarm(int(CASE_SECONDS))
             answer = pickle.dumps(run())
             with os.fdopen(writing, "wb") as pipe:
                 pipe.write(answer)
