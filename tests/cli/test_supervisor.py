@@ -114,7 +114,9 @@ def test_one_that_dies_is_replaced_and_the_next_knows_why(tmp_path: Path, act: A
 
 @pytest.mark.parametrize("act", [hang, stop])
 def test_one_that_is_silent_is_replaced(tmp_path: Path, act: Act) -> None:
-    status, told = lives(tmp_path, act, end_with(0), hang_seconds=3)  # what a worker may need to start on a busy machine
+    status, told = lives(
+        tmp_path, act, end_with(0), hang_seconds=3
+    )  # what a worker may need to start on a busy machine
     assert (status, told) == (0, ["None", "it was silent for 3 s"])
 
 
