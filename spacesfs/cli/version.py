@@ -22,15 +22,16 @@ _FUSERMOUNT_SECONDS = 10.0
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def show_version(*, as_json: bool) -> None:
     """Show the versions of spacesfs, of the libraries it uses, and of this system."""
-    facts = _facts()
+    found = facts()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    for name, value in facts.items():
+    for name, value in found.items():
         say(f"{name:<12} {value or 'not found'}")
 
 
-def _facts() -> dict[str, str | None]:
+def facts() -> dict[str, str | None]:
+    """Return the versions by name; None for what is not there."""
     return {
         "spacesfs": __version__,
         "python": platform.python_version(),
