@@ -29,11 +29,12 @@ format: setup  ## repair what can be repaired
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: setup  ## the tables of options and of metrics
+docs: setup  ## the tables of options and of metrics, the manual pages
 	$(BIN)/spacesfs config reference | \
 	sed -i -e '/^<!-- options/,/^<!-- end/{//!d}' -e '/^<!-- options/r /dev/stdin' docs/configuration.md
 	$(BIN)/python -c 'from spacesfs.fuse.exporting import reference_table as table; print(table(), end="")' | \
 	sed -i -e '/^<!-- metrics/,/^<!-- end/{//!d}' -e '/^<!-- metrics/r /dev/stdin' docs/metrics.md
+	rm -rf man && $(BIN)/python scripts/manpages.py man
 
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 	--custom-compile-command 'make lock' pyproject.toml

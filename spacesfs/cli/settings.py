@@ -52,11 +52,11 @@ def reference_table() -> str:
     lines = ["| flag | environment | file | default | meaning |", "| --- | --- | --- | --- | --- |"]
     for option in OPTIONS.values():
         flag = f"`{option.flag} {option.metavar}`".replace(" `", "`").replace("|", "\\|")
-        lines.append(f"| {flag} | `{option.variable}` | `{option.key}` | {_default(option.name)} | {option.help} |")
+        lines.append(f"| {flag} | `{option.variable}` | `{option.key}` | {default_of(option.name)} | {option.help} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(name: str) -> str:
+def default_of(name: str) -> str:
     """Write an option's default as it is on every host."""
     computed = {
         "uid": "the user who mounts",
