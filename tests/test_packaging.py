@@ -107,7 +107,9 @@ def test_it_installs_and_runs_in_an_environment_of_its_own(target: str, tmp_path
     (site / "needs.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     uv = Path(sys.executable).with_name("uv")
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--offline", "--cache-dir", str(tmp_path / "cache"))
-    command = [uv, "pip", "install", "-q", "--python", place / "bin" / "python", *options, package]
+    command = [
+        str(word) for word in (uv, "pip", "install", "-q", "--python", place / "bin" / "python", *options, package)
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=BUILD_SECONDS)
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
 

@@ -14,10 +14,11 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
+from spacesfs.cli import inspect
 from spacesfs.cli.main import cli
 from spacesfs.fuse import sockets
 from spacesfs.fuse.control import serve_control
-from spacesfs.fuse.messages import MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
+from spacesfs.fuse.messages import LongWork, MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
 from spacesfs.fuse.sockets import control_socket_path
 
 
@@ -48,6 +49,10 @@ class Mount:
             staging=Usage(0, 2**30),
             requests={"read": RequestCounts(sent=1, bytes_received=2**20)},
             notices=["mind the gap"],
+            work=[
+                LongWork("iso\x1b[31m", None, 2**28, 2**30, 3 * 2**28, 2.0**20, 768.0),
+                LongWork("old", "new", 40, 100, 2**20, None),
+            ],
             offline_since=time.time() - 120 if self.is_troubled else None,
             throttling={"list": Throttling(2, 16, 37.5, 300.0, 5)} if self.is_troubled else {},
         )
@@ -64,6 +69,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setattr(sockets, "_search_directories", lambda: [Path(folder) / "spacesfs"])
         monkeypatch.setattr(sockets, "_ROOT_DIRECTORY", Path(folder) / "spacesfs")
+        monkeypatch.setattr(inspect, "stale_mounts", list)
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         yield Path(folder)
 
@@ -112,6 +118,8 @@ async def test_status_says_what_matters_and_no_name_steers_the_terminal() -> Non
     assert "1 request, 0 failed, 0 throttled, 0 B sent, 1.0 MiB received\n" in output
     assert "! mind the gap\n" in output
     assert "write f0\\x1b[31m, 2.0 KiB, 3 s old: 2 attempts failed: no answer\n" in output
+    assert "  sending iso\\x1b[31m: 256.0 MiB of 1.0 GiB, 1.0 MiB a second, about 13 min left\n" in output
+    assert "  renaming old to new: 40 of 100 objects, 1.0 MiB left\n" in output
     assert output.endswith("and 5 more changes\n")
     assert "\x1b" not in output
 
