@@ -30,6 +30,7 @@ from spacesfs.cli.settings import option_rows
 from spacesfs.cli.version import facts
 from spacesfs.config import Options
 from spacesfs.errors import MountError
+from spacesfs.fuse.programs import bare_environment
 from spacesfs.logs import hide_secret, one_line, scrub
 from spacesfs.pending.statedir import pending_in
 
@@ -159,6 +160,7 @@ def _system_log() -> str:
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
+        env=bare_environment(),
         capture_output=True,
         text=True,
         errors="replace",

@@ -13,9 +13,9 @@ from spacesfs.cli.checks import Finding, check_mounting, check_network, check_re
 from spacesfs.cli.client import all_statuses
 from spacesfs.cli.layers import collect
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import complain, say
+from spacesfs.cli.output import complain, print_json, say
 from spacesfs.cli.places import SpacePlace, bucket_place
-from spacesfs.cli.remote import as_json_option, print_json
+from spacesfs.cli.remote import as_json_option
 from spacesfs.cli.spaces import Flags, Way, client_of, run, space_config
 from spacesfs.config import Options, SpaceConfig
 from spacesfs.errors import MountError

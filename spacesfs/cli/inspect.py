@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from spacesfs.cli.client import all_statuses, ask_status, serving
-from spacesfs.cli.output import counted, human_bytes, human_seconds, say
+from spacesfs.cli.output import counted, human_bytes, human_seconds, print_json, say
 from spacesfs.cli.paths import resolved
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import LongWork, MountStatus, PendingChange, Reading, RequestCounts, Throttling
@@ -60,7 +60,7 @@ def status(mountpoint: str | None, *, as_json: bool, is_watching: bool) -> None:
 
 
 def _print_json(value: MountStatus | Sequence[MountStatus]) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    print_json(msgspec.to_builtins(value))
 
 
 def _watch(mountpoint: str | None) -> NoReturn:

@@ -13,6 +13,7 @@ import click
 
 from spacesfs import __version__
 from spacesfs.cli.output import say
+from spacesfs.fuse.programs import bare_environment
 
 _LIBRARIES = ("pyfuse3", "trio", "httpx", "h11", "msgspec", "cachetools", "pydantic")
 _FUSERMOUNT_SECONDS = 10.0
@@ -63,7 +64,12 @@ def _fusermount() -> str | None:
         return None
     try:
         done = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=_FUSERMOUNT_SECONDS, check=False
+            [program, "--version"],
+            env=bare_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_FUSERMOUNT_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
