@@ -12,8 +12,6 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -155,8 +153,11 @@ class Condenser(logging.Handler):
 
     def close(self) -> None:
         """Say what was counted, and close the target."""
-        with self._guarded():
+        self.acquire()
+        try:
             self._say_counts(float("inf"), 0)
+        finally:
+            self.release()
         self._target.close()
         super().close()
 
@@ -174,14 +175,6 @@ class Condenser(logging.Handler):
             if repeat.count:
                 self._target.handle(_summary(repeat))
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        self.acquire()
-        try:
-            yield
-        finally:
-            self.release()
-
 
 def _identity(record: logging.LogRecord) -> tuple[str, int, str]:
     """Return what makes two records the same: all but the id of the request."""
@@ -194,7 +187,7 @@ def _identity(record: logging.LogRecord) -> tuple[str, int, str]:
 
 def _summary(repeat: _Repeat) -> logging.LogRecord:
     told = repeat.record
-    message = f"{repeat.count} times more since then: {_message(told)}"
+    message = f"{repeat.count} more since then: {_message(told)}"
     return logging.LogRecord(told.name, told.levelno, told.pathname, told.lineno, message, (), None)
 
 

@@ -206,10 +206,10 @@ def test_a_warning_that_comes_again_is_counted(monkeypatch: pytest.MonkeyPatch) 
     assert kept.messages == ["lost, request tx0", "other", "told", "told"]
     now = REPEAT_SECONDS + 1
     condenser.handle(warning("lost, request tx100", request_id="tx100"))
-    assert kept.messages[4:] == ["99 times more since then: lost, request tx0", "lost, request tx100"]
+    assert kept.messages[4:] == ["99 more since then: lost, request tx0", "lost, request tx100"]
     condenser.handle(warning("lost, request tx101", request_id="tx101"))
     condenser.close()
-    assert kept.messages[6:] == ["1 times more since then: lost, request tx100"]
+    assert kept.messages[6:] == ["1 more since then: lost, request tx100"]
 
 
 def test_only_so_many_warnings_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_only_so_many_warnings_are_remembered(monkeypatch: pytest.MonkeyPatch) -
     condenser = logs.Condenser(kept)
     for text in ("a", "a", "b", "c", "d", "a"):
         condenser.handle(warning(text))
-    assert kept.messages == ["a", "b", "c", "1 times more since then: a", "d", "a"]
+    assert kept.messages == ["a", "b", "c", "1 more since then: a", "d", "a"]
 
 
 LOG_LINES = """
