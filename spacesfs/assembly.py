@@ -91,6 +91,7 @@ class Parts:
     reading: ReadSide
     staging: StagingArea
     surroundings: Surroundings
+    uploads: Uploads
 
 
 async def assemble(  # noqa: PLR0917 - what a mount is made of
@@ -173,7 +174,7 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
     nursery.start_soon(journal.gather)
     nursery.start_soon(_save_left, files)
     nursery.start_soon(uploads.clean_up, lambda number: bool(overlay.users(number)))
-    return Parts(filesystem, table, ledger, reading, staging, surroundings)
+    return Parts(filesystem, table, ledger, reading, staging, surroundings, uploads)
 
 
 def _attribute_store(options: MountOptions, spawn: Spawn) -> AttributeStore | None:

@@ -60,6 +60,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """How a log line looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """How users write the values of an option, and how we write them back."""
@@ -325,6 +332,9 @@ class Options(BaseSettings):
     )
     log_file: OptionalFile = Field(default=None, description="Log to this file, instead of the system log.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages to log.")
+    log_format: LogFormat = Field(
+        default=LogFormat.TEXT, description="How a log line looks: for people, or one JSON object."
+    )
 
     @classmethod
     def settings_customise_sources(

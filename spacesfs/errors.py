@@ -172,7 +172,9 @@ def errno_for(error: BaseException) -> int:
     if isinstance(error, client.SpacesError):
         number = next((number for kind, number in _OF_CLIENT_ERROR if isinstance(error, kind)), errno.EIO)
         if number not in (errno.ENOENT, errno.ESTALE):
-            log.warning("%s [%s] request id %s", error, errno.errorcode[number], error.request_id or "none")
+            name, request_id = errno.errorcode[number], error.request_id or "none"
+            fields = {"errno": name, "request_id": error.request_id}
+            log.warning("%s [%s] request id %s", error, name, request_id, extra=fields)
         return number
     log.error("unexpected error", exc_info=error)
     return errno.EIO

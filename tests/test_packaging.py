@@ -1,15 +1,21 @@
-"""What is shipped: the wheel and the systemd unit."""
+"""What is shipped: wheel and source, manual pages, completion, and the systemd unit."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from spacesfs import __version__
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "systemd" / "spacesfs@.service"
@@ -60,7 +66,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    shipped = {name for name in wheel.namelist() if not name.split("/")[0].endswith(".dist-info")}
+    shipped = {name for name in wheel.namelist() if not name.split("/")[0].endswith((".dist-info", ".data"))}
     assert "spacesfs/py.typed" in shipped
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "spacesfs").rglob("*.py")}
     assert shipped == modules | {"spacesfs/py.typed", "spacesfs/cli/spacesfs@.service"}
@@ -72,6 +78,67 @@ def test_the_wheel_carries_command_and_licence(wheel: zipfile.ZipFile) -> None:
     assert "spacesfs = spacesfs.cli.main:main" in commands
     assert "mount.spacesfs = spacesfs.cli.fstab:main" in commands
     assert wheel.read(names["licenses/LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_wheel_carries_the_manual_pages(wheel: zipfile.ZipFile) -> None:
+    shipped = {Path(name).name for name in wheel.namelist() if "/data/share/man/man1/" in name}
+    assert shipped == {page.name for page in (ROOT / "man" / "man1").iterdir()}
+    assert {"spacesfs.1", "spacesfs-mount.1", "mount.spacesfs.1"} <= shipped
+
+
+def test_the_manual_pages_are_as_generated(tmp_path: Path) -> None:
+    script = ROOT / "scripts" / "manpages.py"
+    subprocess.run([sys.executable, script, tmp_path], cwd=ROOT, check=True, timeout=60)
+    pages = {page.name: page.read_text() for page in (ROOT / "man" / "man1").iterdir()}
+    made = {page.name: page.read_text() for page in (tmp_path / "man1").iterdir()}
+    assert made.keys() == pages.keys(), "run: make docs"
+    assert [name for name in made if made[name] != pages[name]] == [], "run: make docs"
+
+
+@pytest.mark.parametrize("target", ["wheel", "sdist"])
+def test_it_installs_and_runs_in_an_environment_of_its_own(target: str, tmp_path: Path) -> None:
+    """What it needs is taken from the environment that runs the tests, so that no index is asked."""
+    build = (sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(tmp_path))
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=BUILD_SECONDS)
+    (package,) = (*tmp_path.glob("*.whl"), *tmp_path.glob("*.tar.gz"))
+    place = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True, timeout=BUILD_SECONDS)
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "needs.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    uv = Path(sys.executable).with_name("uv")
+    options = ("--no-deps", "--no-index", "--no-build-isolation", "--offline", "--cache-dir", str(tmp_path / "cache"))
+    command = [
+        str(word) for word in (uv, "pip", "install", "-q", "--python", place / "bin" / "python", *options, package)
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=BUILD_SECONDS)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+
+    def run(*words: str) -> str:
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
+    spacesfs = str(place / "bin" / "spacesfs")
+    assert "Mount a DigitalOcean Space" in run(spacesfs, "--help")
+    assert json.loads(run(spacesfs, "version", "--json"))["spacesfs"] == __version__
+    assert (place / "bin" / "mount.spacesfs").exists()
+    assert (place / "share" / "man" / "man1" / "spacesfs-mount.1").exists()
+    where = run(str(place / "bin" / "python"), "-c", "import spacesfs; print(spacesfs.__file__)")
+    assert Path(where.strip()).is_relative_to(site)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_there_for(shell: str) -> None:
+    variables = os.environ | {"_SPACESFS_COMPLETE": f"{shell}_source"}
+    command = [Path(sys.executable).with_name("spacesfs")]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60)
+    assert "_SPACESFS_COMPLETE" in done.stdout
+
+
+def test_completion_knows_the_commands() -> None:
+    variables = os.environ | {"_SPACESFS_COMPLETE": "bash_complete", "COMP_WORDS": "spacesfs mo", "COMP_CWORD": "1"}
+    command = [Path(sys.executable).with_name("spacesfs")]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60)
+    assert "plain,mount" in done.stdout.splitlines()
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:

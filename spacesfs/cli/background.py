@@ -61,13 +61,13 @@ def serve_in_background(config: MountConfig) -> None:
 def _log(config: MountConfig) -> str:
     """Send log records where a background process can; return where that is."""
     if config.log_file is not None:
-        log_to_file(config.log_file, config.log_level)
+        log_to_file(config.log_file, config.log_level, config.log_format)
         return str(config.log_file)
     if has_syslog():
-        log_to_syslog(config.log_level)
+        log_to_syslog(config.log_level, config.log_format)
         return _SYSTEM_LOG
     path = config.state_dir / "log" / f"{config.bucket}.log"
-    log_to_file(path, config.log_level)
+    log_to_file(path, config.log_level, config.log_format)
     return str(path)
 
 

@@ -9,9 +9,9 @@ import click
 from spacesfs.access import first_key
 from spacesfs.cli.layers import collect
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import complain, say
+from spacesfs.cli.output import complain, print_json, say
 from spacesfs.cli.places import SpacePlace
-from spacesfs.cli.remote import as_json_option, iso_time, print_json
+from spacesfs.cli.remote import as_json_option, iso_time
 from spacesfs.cli.spaces import Flags, Spaces, Way, client_of, run
 from spacesfs.client.endpoint import Endpoint, spaces_endpoints
 from spacesfs.client.errors import SpacesError

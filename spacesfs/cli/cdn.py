@@ -12,9 +12,9 @@ from msgspec.structs import asdict
 
 from spacesfs.cli.layers import collect
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import say
+from spacesfs.cli.output import print_json, say
 from spacesfs.cli.places import bucket_place
-from spacesfs.cli.remote import as_json_option, print_json
+from spacesfs.cli.remote import as_json_option
 from spacesfs.cli.spaces import Flags, Spaces, run
 from spacesfs.client.cdn import API_URL, TTLS_SECONDS, CdnClient, CdnEndpoint, CdnOptions
 from spacesfs.client.cdn_urls import cdn_url, origin_host
@@ -101,7 +101,7 @@ def url(place: str, **flags: object) -> None:
         async with Spaces(flags) as spaces:
             return cdn_url(await spaces.endpoint(named), named.bucket, named.key)
 
-    click.echo(run(work))
+    say(run(work))
 
 
 async def _with_cdn(text: str, flags: Flags, work: Callable[[CdnClient, str], Awaitable[T]]) -> T:

@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from spacesfs.access import first_key, locate
+from spacesfs.cli.bundle import write_bundle
 from spacesfs.cli.checks import Finding, check_mounting, check_network, check_read_ahead, check_rights
 from spacesfs.cli.client import all_statuses
 from spacesfs.cli.layers import collect
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import say
+from spacesfs.cli.output import complain, print_json, say
 from spacesfs.cli.places import SpacePlace, bucket_place
-from spacesfs.cli.remote import as_json_option, print_json
+from spacesfs.cli.remote import as_json_option
 from spacesfs.cli.spaces import Flags, Way, client_of, run, space_config
 from spacesfs.config import Options, SpaceConfig
 from spacesfs.errors import MountError
@@ -25,13 +26,21 @@ _SHOWN_OF_KEY_ID = 4  # characters; enough to tell keys apart
 @click.command()
 @click.argument("place", required=False, metavar="[BUCKET]")
 @as_json_option
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write an archive (.tar.gz) for who helps you: versions, options, mounts and logs, without secrets.",
+)
 @space_options
-def doctor(place: str | None, *, as_json: bool, **flags: object) -> None:
+def doctor(place: str | None, *, as_json: bool, bundle: Path | None, **flags: object) -> None:
     """Check this machine, and with BUCKET the way to it and what the key may do there.
 
     Each line says ok, or what to do. Nothing is left behind in the Space. The exit status is 1 if there is
     anything to do.
     """
+    if bundle is not None and bundle.exists():
+        raise MountError(f"{bundle} is there already; name another file")
     named = bucket_place(place) if place is not None else None
     findings: list[Finding] = []
 
@@ -40,11 +49,16 @@ def doctor(place: str | None, *, as_json: bool, **flags: object) -> None:
         if not as_json:
             say(f"{'FIX' if finding.fix else 'ok':<4} {finding.name:<10} {_text(finding)}")
 
-    run(lambda: _check_space(named, flags, report))
-    for finding in check_mounting(collect(flags, named.bucket if named else None).check(Options)):
-        report(finding)
-    for mount in all_statuses():
-        report(check_read_ahead(Path(mount.mountpoint)))
+    try:
+        run(lambda: _check_space(named, flags, report))
+        for finding in check_mounting(collect(flags, named.bucket if named else None).check(Options)):
+            report(finding)
+        for mount in all_statuses():
+            report(check_read_ahead(Path(mount.mountpoint)))
+    finally:  # what ends the checks is what a bundle is for
+        if bundle is not None:
+            write_bundle(bundle, flags, findings)
+            complain(f"wrote {bundle}; it names files that wait to be sent: look into it before you give it away")
     if as_json:
         print_json([{"name": f.name, "ok": not f.fix, "text": f.text, "fix": f.fix} for f in findings])
     if any(finding.fix for finding in findings):

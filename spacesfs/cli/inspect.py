@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from spacesfs.cli.client import all_statuses, ask_status, serving
-from spacesfs.cli.output import counted, human_bytes, human_seconds, say
+from spacesfs.cli.output import counted, human_bytes, human_seconds, print_json, say
 from spacesfs.cli.paths import resolved
 from spacesfs.errors import MountError
-from spacesfs.fuse.messages import MountStatus, PendingChange, Reading, RequestCounts, Throttling
+from spacesfs.fuse.messages import LongWork, MountStatus, PendingChange, Reading, RequestCounts, Throttling
 from spacesfs.fuse.mountpoint import stale_mounts
 
 _MOST_CHANGES_SHOWN = 20
@@ -60,7 +60,7 @@ def status(mountpoint: str | None, *, as_json: bool, is_watching: bool) -> None:
 
 
 def _print_json(value: MountStatus | Sequence[MountStatus]) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    print_json(msgspec.to_builtins(value))
 
 
 def _watch(mountpoint: str | None) -> NoReturn:
@@ -95,6 +95,8 @@ def status_lines(status: MountStatus) -> Iterator[str]:
         yield f"  {name:<11} {value}"
     for notice in status.notices:
         yield f"  ! {notice}"
+    for work in status.work[:_MOST_CHANGES_SHOWN]:
+        yield f"  {describe_work(work)}"
     for change in status.pending[:_MOST_CHANGES_SHOWN]:
         yield f"  {describe_change(change)}"
     if len(status.pending) > _MOST_CHANGES_SHOWN:
@@ -157,6 +159,18 @@ def _pending(status: MountStatus) -> str:
     if not status.pending:
         return "nothing"
     return f"{counted(len(status.pending), 'change')}, {human_bytes(status.pending_bytes)}"
+
+
+def describe_work(work: LongWork) -> str:
+    """Write in one line how far an upload or the rename of a directory is, how fast it goes and how long it takes."""
+    pace = round(work.a_second or 0)
+    if work.new_path is None:
+        what, each = f"sending {work.path}: {human_bytes(work.done)} of {human_bytes(work.total)}", human_bytes(pace)
+    else:
+        what = f"renaming {work.path} to {work.new_path}: {work.done} of {counted(work.total, 'object')}"
+        what, each = f"{what}, {human_bytes(work.bytes_left)} left", str(pace)
+    left = f", about {human_seconds(work.seconds_left)} left" if work.seconds_left is not None else ""
+    return f"{what}, {each} a second{left}" if pace else what
 
 
 def describe_change(change: PendingChange) -> str:

@@ -59,8 +59,10 @@ def _serve_in_foreground(config: MountConfig) -> None:
 
     supervision = by_service_manager(os.environ)
     if config.log_file is not None:
-        log_to_file(config.log_file, config.log_level)
+        log_to_file(config.log_file, config.log_level, config.log_format)
         serve_until_unmounted(config, supervision, on_ready=lambda: None, on_notice=say)
     else:
-        log_to_stderr(config.log_level)  # which is on the terminal, so notices need not be shown again
+        log_to_stderr(
+            config.log_level, config.log_format
+        )  # which is on the terminal, so notices need not be shown again
         serve_until_unmounted(config, supervision, on_ready=lambda: None, on_notice=lambda _: None)

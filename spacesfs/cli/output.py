@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from spacesfs.logs import one_line, scrub
@@ -12,6 +14,11 @@ _UNIT_STEP = 1024
 def say(text: str) -> None:
     """Print one line."""
     click.echo(one_line(text))
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, in ASCII: whatever a name holds, no terminal obeys it."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
 def complain(text: str) -> None:

@@ -15,10 +15,11 @@ from spacesfs.cli.client import ask_drop, ask_retry
 from spacesfs.cli.inspect import describe_change
 from spacesfs.cli.journals import JournalFolder, journal_folders, state_dir_of
 from spacesfs.cli.options import journal_options
-from spacesfs.cli.output import counted, human_bytes, say
+from spacesfs.cli.output import counted, human_bytes, print_json, say
 from spacesfs.cli.sync import sync_journal
 from spacesfs.errors import FsError, MountError
 from spacesfs.fuse.messages import PendingChange
+from spacesfs.logs import one_line
 from spacesfs.pending.intents import Intent, Present, kind_of
 from spacesfs.pending.overlay import Overlay
 from spacesfs.pending.rescue import Saved, export, intents_in, journal_files
@@ -76,7 +77,7 @@ def list_pending(target: str | None, *, as_json: bool, **flags: object) -> None:
     """List what waits: of a Space, of a mount, or of all; also what was set aside because it was damaged."""
     files = [file for folder in journal_folders(target, state_dir_of(flags)) for file in _files(folder)]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode([_waiting(file) for file in files]), indent=2))
+        print_json(msgspec.to_builtins([_waiting(file) for file in files]))
         return
     for file in files:
         changes = _waiting(file).pending
@@ -145,7 +146,7 @@ def drop(target: str, paths: Sequence[str], *, everything: bool, yes: bool, **fl
                 raise click.UsageError("nobody is there to be asked; give --yes")
             for intent in doomed:
                 say(describe_change(_change(folder, intent)))
-            click.confirm(f"Drop {counted(len(doomed), 'change')} of {folder.title} for good?", abort=True)
+            click.confirm(one_line(f"Drop {counted(len(doomed), 'change')} of {folder.title} for good?"), abort=True)
         say(f"{folder.title}: {counted(_drop(folder, paths), 'change')} dropped")
 
 

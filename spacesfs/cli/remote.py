@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -13,7 +12,7 @@ import click
 import trio
 
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import complain, counted, human_bytes, say
+from spacesfs.cli.output import complain, counted, human_bytes, print_json, say
 from spacesfs.cli.places import SpacePlace, bring_up_to_date, bucket_place, space_place
 from spacesfs.cli.selection import Found, objects_below, select
 from spacesfs.cli.spaces import Flags, Spaces, run
@@ -170,11 +169,6 @@ def file_key(place: SpacePlace, found: Found) -> str:
     if found.entry is None:
         raise click.ClickException(f"{place.at(found.key)}: is a folder")
     return found.key
-
-
-def print_json(value: object) -> None:
-    """Print a value as JSON, in ASCII: whatever a name holds, no terminal obeys it."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
 async def _bucket(spaces: Spaces, place: SpacePlace) -> Bucket:

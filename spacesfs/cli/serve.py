@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from spacesfs.config import MountConfig
+from spacesfs.logs import log_uncaught
 
 if TYPE_CHECKING:
     from spacesfs.fuse.supervision import Supervision
@@ -41,5 +42,6 @@ def serve_until_unmounted(
         log.info("%s", line)
         on_notice(line)
 
+    log_uncaught()
     trio.run(partial(serve, config, supervision, on_ready=say_ready, tell=tell))
     log.info("%s is unmounted from %s; everything is in the Space", config.bucket, config.mountpoint)

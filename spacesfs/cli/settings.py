@@ -29,7 +29,7 @@ def show(bucket: str | None) -> None:
     """Show each option's value and where it came from; with BUCKET, as a mount of that bucket would see them."""
     collected = collect({}, bucket)
     options = collected.check(Options)
-    rows = [*_option_rows(options, collected), _credentials_row(options, bucket)]
+    rows = [*option_rows(options, collected), _credentials_row(options, bucket)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
         say(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
@@ -52,11 +52,11 @@ def reference_table() -> str:
     lines = ["| flag | environment | file | default | meaning |", "| --- | --- | --- | --- | --- |"]
     for option in OPTIONS.values():
         flag = f"`{option.flag} {option.metavar}`".replace(" `", "`").replace("|", "\\|")
-        lines.append(f"| {flag} | `{option.variable}` | `{option.key}` | {_default(option.name)} | {option.help} |")
+        lines.append(f"| {flag} | `{option.variable}` | `{option.key}` | {default_of(option.name)} | {option.help} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(name: str) -> str:
+def default_of(name: str) -> str:
     """Write an option's default as it is on every host."""
     computed = {
         "uid": "the user who mounts",
@@ -70,7 +70,8 @@ def _default(name: str) -> str:
     return f"`{written}`" if written else ""
 
 
-def _option_rows(options: Options, collected: Collected) -> Iterable[tuple[str, str, str]]:
+def option_rows(options: Options, collected: Collected) -> Iterable[tuple[str, str, str]]:
+    """Yield each option's key, its value as users write it, and where it came from."""
     for name, option in OPTIONS.items():
         value, origin = getattr(options, name), collected.origin(name)
         if value is None and name in ("endpoint", "region"):

@@ -71,4 +71,4 @@ def share(place: str, *, expires: int, for_put: bool, by_cdn: bool, **flags: obj
             url = signed_url(method, way.endpoint, way.key, named.bucket, named.key, expires_seconds=expires)
             return through_cdn(url, way.endpoint, named.bucket) if by_cdn else url
 
-    click.echo(run(work))
+    say(run(work))

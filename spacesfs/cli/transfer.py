@@ -11,9 +11,9 @@ import click
 from spacesfs.cli.jobs import Orders, transfer
 from spacesfs.cli.meter import Meter
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import counted
+from spacesfs.cli.output import counted, print_json
 from spacesfs.cli.places import Place, SpacePlace, parse_place, space_place
-from spacesfs.cli.remote import BROKEN_PIPE, as_json_option, print_json
+from spacesfs.cli.remote import BROKEN_PIPE, as_json_option
 from spacesfs.cli.spaces import Flags, Spaces, run
 from spacesfs.client.models import ACLS, STORAGE_CLASSES, Acl, ObjectProperties
 

@@ -16,6 +16,7 @@ from spacesfs.cli.fstab import ENVIRONMENT_FOLDER
 from spacesfs.cli.output import say
 from spacesfs.cli.paths import resolved, split_space
 from spacesfs.errors import MountError
+from spacesfs.fuse.programs import bare_environment
 
 _TEMPLATE = "spacesfs@.service"
 _COMMAND = "/usr/local/bin/spacesfs"  # where the template has it
@@ -126,6 +127,7 @@ def _verify(name: str, text: str) -> str:
         unit.write_text(text, encoding="utf-8")
         done = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", str(unit)],
+            env=bare_environment(),
             capture_output=True,
             text=True,
             timeout=_VERIFY_SECONDS,

@@ -7,9 +7,9 @@ import time
 import click
 
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import counted, human_seconds, say
+from spacesfs.cli.output import counted, human_seconds, print_json, say
 from spacesfs.cli.places import bucket_place
-from spacesfs.cli.remote import as_json_option, iso_time, print_json
+from spacesfs.cli.remote import as_json_option, iso_time
 from spacesfs.cli.spaces import Spaces, run
 from spacesfs.client.models import Upload
 from spacesfs.config import parse_duration

@@ -13,6 +13,7 @@ import click
 
 from spacesfs import __version__
 from spacesfs.cli.output import say
+from spacesfs.fuse.programs import bare_environment
 
 _LIBRARIES = ("pyfuse3", "trio", "httpx", "h11", "msgspec", "cachetools", "pydantic")
 _FUSERMOUNT_SECONDS = 10.0
@@ -22,15 +23,16 @@ _FUSERMOUNT_SECONDS = 10.0
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def show_version(*, as_json: bool) -> None:
     """Show the versions of spacesfs, of the libraries it uses, and of this system."""
-    facts = _facts()
+    found = facts()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    for name, value in facts.items():
+    for name, value in found.items():
         say(f"{name:<12} {value or 'not found'}")
 
 
-def _facts() -> dict[str, str | None]:
+def facts() -> dict[str, str | None]:
+    """Return the versions by name; None for what is not there."""
     return {
         "spacesfs": __version__,
         "python": platform.python_version(),
@@ -62,7 +64,12 @@ def _fusermount() -> str | None:
         return None
     try:
         done = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=_FUSERMOUNT_SECONDS, check=False
+            [program, "--version"],
+            env=bare_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_FUSERMOUNT_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -72,6 +72,14 @@ class MultipartUpload:
         self._is_over = False
         staged.on_change = self._changed
 
+    def sent_bytes(self) -> int:
+        """Return how much of the file the server has."""
+        return sum(part.extent.length for part in self._parts.values())
+
+    def size(self) -> int:
+        """Return the bytes of the file as it is now."""
+        return self._staged.size
+
     def record(self) -> UploadRecord:
         """Return what the journal is to keep."""
         parts = tuple(self._parts[number] for number in sorted(self._parts))

@@ -17,6 +17,7 @@ import pyfuse3
 import trio
 
 from spacesfs.fuse.mountpoint import mounted_at
+from spacesfs.fuse.programs import bare_environment
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def _set_background(connection: str, background: int) -> bool:
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-ec", f"{script} && echo {background * 3 // 4} > congestion_threshold"],
             stdin=subprocess.DEVNULL,
+            env=bare_environment(),
             capture_output=True,
             timeout=_CONTROL_SECONDS,
             check=False,

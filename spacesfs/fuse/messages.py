@@ -81,6 +81,25 @@ class PendingChange(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+class LongWork(msgspec.Struct, frozen=True):
+    """A file that goes up in parts, or a directory that gets another name.
+
+    Attributes:
+        new_path: The directory's new name; None for an upload.
+        done, total: Bytes of an upload, objects of a directory; ``bytes_left`` counts bytes for both.
+        a_second: How many of those are done in a second since it began, or None while nobody knows.
+        seconds_left: How long it takes at this rate, or None.
+    """
+
+    path: str
+    new_path: str | None
+    done: int
+    total: int
+    bytes_left: int
+    a_second: float | None = None
+    seconds_left: float | None = None
+
+
 class Usage(msgspec.Struct, frozen=True):
     """How much of a capped resource is in use."""
 
@@ -174,6 +193,7 @@ class MountStatus(Message, frozen=True, tag="mount"):
         reading: How reading goes.
         limit_down, limit_up: Bytes a second that may come from and go to the Space; 0 for no limit.
         supervisor: The process that replaces this one when it dies or hangs, or None.
+        work: Uploads and directory renames under way, with their progress.
         replaces: Why this process took the place of an earlier one, or None if it did not.
     """
 
@@ -203,6 +223,7 @@ class MountStatus(Message, frozen=True, tag="mount"):
     log_level: str = ""
     supervisor: int | None = None
     replaces: str | None = None
+    work: list[LongWork] = []
 
 
 class SyncProgress(Message, frozen=True, tag="progress"):

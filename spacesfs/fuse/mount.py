@@ -15,7 +15,16 @@ from spacesfs.assembly import Parts
 from spacesfs.config import LEAST_BYTES_PER_SECOND, MountConfig
 from spacesfs.errors import MountError
 from spacesfs.fuse.kernel import KernelNotifier
-from spacesfs.fuse.messages import Change, MountStatus, PendingChange, RequestCounts, SyncProgress, Throttling, Usage
+from spacesfs.fuse.messages import (
+    Change,
+    LongWork,
+    MountStatus,
+    PendingChange,
+    RequestCounts,
+    SyncProgress,
+    Throttling,
+    Usage,
+)
 from spacesfs.fuse.observing import reading_of
 from spacesfs.fuse.supervision import Supervision
 from spacesfs.logs import level, set_level
@@ -98,6 +107,7 @@ class Mount:
             log_level=level(),
             supervisor=self.supervision.pid,
             replaces=self.replaces,
+            work=self.work(),
         )
 
     def pending(self) -> list[PendingChange]:
@@ -118,6 +128,22 @@ class Mount:
                 age = now - (opened.dirty_since or now)
                 pending.append(PendingChange(path, "open", opened.file.size, age))
         return pending
+
+    def work(self) -> list[LongWork]:
+        """Return the uploads and the directory renames under way."""
+        ledger, prefix = self.parts.ledger, self.config.prefix
+        return [
+            LongWork(
+                one.key.removeprefix(prefix),
+                None if one.new_key is None else one.new_key.removeprefix(prefix),
+                one.done,
+                one.total,
+                one.bytes_left,
+                one.a_second,
+                one.seconds_left,
+            )
+            for one in (*self.parts.uploads.under_way(), *ledger.moves.under_way(ledger.overlay))
+        ]
 
     def left(self) -> Left:
         """Return how much is not in the Space."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spacesfs.errors import MountError
+from spacesfs.fuse.programs import bare_environment
 
 FILE_SYSTEM_TYPE = "fuse.spacesfs"
 FUSE_DEVICE = Path("/dev/fuse")
@@ -211,7 +212,14 @@ def _allows_others() -> bool:
 def _run_fusermount(path: Path, *, lazy: bool) -> None:
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", os.fspath(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_FUSERMOUNT_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            env=bare_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_FUSERMOUNT_SECONDS,
+            check=False,
+        )
     except FileNotFoundError:
         raise MountError("fusermount3 is missing; install it with: apt install fuse3") from None
     except subprocess.TimeoutExpired:

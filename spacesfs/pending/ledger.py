@@ -19,6 +19,7 @@ from spacesfs.pending.changes import Change, DropIntent, SaveContent, SaveIntent
 from spacesfs.pending.grace import Habits
 from spacesfs.pending.intents import Absent, Intent, Present, Want
 from spacesfs.pending.overlay import Overlay
+from spacesfs.pending.progress import Moves
 from spacesfs.pending.scheduler import Scheduler
 
 _REMEMBERED_ATTEMPTS = 16
@@ -91,6 +92,7 @@ class Ledger:
         self.overlay = overlay
         self.contents = contents
         self.scheduler = scheduler
+        self.moves = Moves()
         self._journal = journal
         self._upload_at = upload_at
         self._habits = Habits(grace_seconds)
@@ -168,6 +170,9 @@ class Ledger:
     ) -> None:
         """Objects get other names and directories are left, all at once."""
         batch = _Batch()
+        moves = list(moves)
+        if len(moves) > 1:
+            self.moves.begin(moves[-1].key, moves[-1].new_key, len(moves))
         for move in moves:
             self._put(batch, move.new_key, self.wanted(move.key, move.version, move.size), move.replaces)
             self._remove(batch, move.key, move.version)

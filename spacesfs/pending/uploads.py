@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -20,6 +20,7 @@ from spacesfs.content.upload import Uploader
 from spacesfs.errors import Conflict, FsError
 from spacesfs.pending.changes import Change, DropUpload, SaveContent, SavePart, SaveUpload
 from spacesfs.pending.conditions import ConditionalPuts
+from spacesfs.pending.progress import Progress, rate
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,16 @@ class UploadRows:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """An upload under way; its properties were given at its start, and are not known of an earlier process's."""
+    """An upload under way; its properties were given at its start, and are not known of an earlier process's.
+
+    ``had_bytes`` were there already when this process went on with it, at ``since`` on trio's clock.
+    """
 
     key: str
     upload: MultipartUpload
     properties: ObjectProperties | None
+    had_bytes: int = 0
+    since: float = field(default_factory=trio.current_time)
 
 
 class Uploads:
@@ -130,6 +136,14 @@ class Uploads:
             return begun.key
         left = self._left.get(content.number)
         return left.key if left is not None else None
+
+    def under_way(self) -> Iterator[Progress]:
+        """Yield how far each upload is of which something was sent."""
+        for begun in self._begun.values():
+            sent, size = begun.upload.sent_bytes(), begun.upload.size()
+            if sent:
+                a_second = rate(sent - begun.had_bytes, begun.since)
+                yield Progress(begun.key, None, sent, size, max(size - sent, 0), a_second)
 
     def at(self, key: str) -> int | None:
         """Return the number of the content whose upload goes to a key, if there is one."""
@@ -256,7 +270,7 @@ class Uploads:
         except BaseException:
             self._left[content.number] = record
             raise
-        begun = self._begun[content.number] = _Begun(record.key, upload, None)
+        begun = self._begun[content.number] = _Begun(record.key, upload, None, upload.sent_bytes())
         return begun
 
     async def _listed(self, record: UploadRecord) -> list[Part] | None:

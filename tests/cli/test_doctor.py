@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from types_boto3_s3 import S3Client
 
+from spacesfs import __version__
+from spacesfs.cli import bundle as bundles
 from spacesfs.cli import checks, doctor
 from tests.cli.conftest import Cli
 from tests.servers.edge import Edge
+from tests.servers.rgw import RadosGateway
 
 OF_A_SPACE = ["key", "region", "DNS", "TLS", "clock", "list", "read", "write", "delete"]
 OF_THE_MACHINE = ["FUSE", "fuse.conf", "updatedb", "cache", "state", "disk"]
@@ -23,6 +29,8 @@ def cache(settings: Path, monkeypatch: pytest.MonkeyPatch, fuse_device: Path) ->
     monkeypatch.setattr(checks, "_LEAST_FREE_BYTES", 0)
     monkeypatch.setattr(checks, "_UPDATEDB_CONF", settings / "no-updatedb.conf")
     monkeypatch.setattr(doctor, "all_statuses", list)
+    monkeypatch.setattr(bundles, "all_statuses", list)
+    monkeypatch.setattr(bundles, "waiting_unmounted", lambda _: [])
 
 
 def fixes(found: list[dict[str, Any]]) -> dict[str, str]:
@@ -108,6 +116,46 @@ def test_the_machine(cli: Cli, settings: Path, monkeypatch: pytest.MonkeyPatch) 
     found = fixes(cli("doctor", "--json", status=1).json)
     assert set(found) == {"state", "cache", "disk"}
     assert not in_memory.exists()
+
+
+def contents(bundle: Path) -> dict[str, str]:
+    with tarfile.open(bundle) as archive:
+        files = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive.getmembers()}
+        return {name: file.read().decode() for name, file in files.items() if file is not None}
+
+
+def test_a_bundle_has_all_and_no_secret(
+    cli: Cli, rgw: RadosGateway, bucket_name: str, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {"AWS_SESSION_TOKEN": "token/of+the=session", "DIGITALOCEAN_TOKEN": "dop_v1_0123456789abcdef"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    log = settings / "state" / "log" / f"{bucket_name}.log"
+    log.parent.mkdir(parents=True)
+    spelled = [quote(secret, safe="") for secret in secrets.values()]
+    log.write_text("".join(f"GET /?token={secret}&X-Amz-Signature=0123456789abcdef\n" for secret in spelled))
+    bundle = settings / "help.tar.gz"
+    assert str(bundle) in cli("doctor", bucket_name, "--bundle", bundle).err
+    assert bundle.stat().st_mode & 0o077 == 0
+    found = contents(bundle)
+    parts = {"version", "doctor", "config", "environment", "status", "journals", "mounts", "kernel", "system-log"}
+    assert {name.partition(".")[0] for name in found} == parts | {f"log/{bucket_name}"}
+    assert json.loads(found["version.json"])["spacesfs"] == __version__
+    assert json.loads(found["status.json"]) == []
+    assert rgw.endpoint in found["config.txt"]
+    assert "SPACES_SECRET_ACCESS_KEY" in found["environment.txt"]
+    assert found[f"log/{bucket_name}.log"].count("[hidden]") == 4
+    for name, text in found.items():
+        for secret in (rgw.secret_key, *secrets.values(), *spelled, "0123456789abcdef"):
+            assert secret not in text, name
+    assert "is there already" in cli("doctor", "--bundle", bundle, status=1).complaint
+
+
+def test_a_bundle_is_made_also_of_what_is_broken(cli: Cli, settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACESFS_MEMORY", "much")
+    bundle = settings / "help.tar.gz"
+    assert "much" in cli("doctor", "--bundle", bundle, status=1).err
+    assert "SPACESFS_MEMORY" in contents(bundle)["config.txt"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from spacesfs.cli.main import main
 from spacesfs.cli.paths import names_space
-from tests.cli.running import complaint, spacesfs
+from spacesfs.fuse import sockets
+from tests.cli.running import complaint
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,13 @@ def test_a_space_without_a_journal(tmp_path: Path, command: tuple[str, ...]) -> 
     assert line == f"no journal of no-such-space is in {tmp_path}; `spacesfs pending list` shows what is there"
 
 
-def test_nothing_waits_anywhere(tmp_path: Path) -> None:
-    done = spacesfs("pending", "list", "--state-dir", str(tmp_path / "missing"))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+def test_nothing_waits_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other runs on this host have mounts, and root asks them all: here it looks for sockets in an empty folder."""
+    monkeypatch.setattr(sockets, "_search_directories", lambda: [tmp_path])
+    assert main(["pending", "list", "--state-dir", str(tmp_path / "missing")]) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_drop_needs_to_be_told_what(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,6 +65,27 @@ def test_warm_files_are_read_without_asking_again_until_they_are_dropped(s3: S3C
     pages = [path for path in (mount.home / "cache").rglob("*") if path.is_file() and path.stat().st_size > MIB // 4]
     assert pages == []
     assert (mount.path / "d" / "e" / "b").read_bytes() == content
+
+
+def test_long_work_shows_its_progress(s3: S3Client, new_mount: MountMaker, bucket: str) -> None:
+    for number in range(5):
+        s3.put_object(Bucket=bucket, Key=f"old/sub/{number}", Body=b"12345")
+    mount: Mount = new_mount(bucket, options=["--grace", "1h", "--limit-up", "8M"])
+    (mount.path / "old").rename(mount.path / "new")
+    [work] = mount.status()["work"]
+    assert (work["path"], work["new_path"], work["done"], work["total"]) == ("old", "new", 0, 5)
+    assert work["bytes_left"] == 25
+    mount.sync()
+    assert mount.status()["work"] == []
+    (mount.path / "large").write_bytes(b"x" * (64 << 20))
+    while not (found := [work for work in mount.status()["work"] if work["seconds_left"]]):
+        time.sleep(0.1)  # the test has its deadline
+    [work] = found
+    assert (work["path"], work["new_path"], work["total"]) == ("large", None, 64 << 20)
+    assert 0 < work["done"] < 64 << 20
+    assert work["bytes_left"] == work["total"] - work["done"]
+    mount.sync()
+    assert mount.status()["work"] == []
 
 
 def test_warm_says_what_is_not_there(mount: Mount) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def free_port() -> int:
 
 
 def test_no_secret_in_any_output(new_mount: MountMaker) -> None:
-    """Log at its loudest, status, metrics, pending, config, command lines, cache, journal."""
+    """Log at its loudest, status, metrics, pending, config, bundle, command lines, cache, journal."""
     port = free_port()
     mount: Mount = new_mount(options=["--log-level", "debug", "--metrics-listen", f"127.0.0.1:{port}"])
     (mount.path / "f").write_bytes(b"content" * 1000)
@@ -63,6 +64,13 @@ def test_no_secret_in_any_output(new_mount: MountMaker) -> None:
     for command in commands:
         done = attempt(*spacesfs_command(*command), env=mount.environment)
         outputs[str(command)] = done.stdout + done.stderr
+    bundle = mount.home / "help.tar.gz"
+    attempt(*spacesfs_command("doctor", "--bundle", bundle), env=mount.environment)
+    with tarfile.open(bundle) as archive:
+        files = {member.name: archive.extractfile(member) for member in archive.getmembers()}
+        outputs |= {name: file.read().decode() for name, file in files.items() if file is not None}
+    assert str(mount.path) in outputs["help/status.json"]
+    assert str(mount.path) in outputs["help/mounts.txt"]
     outputs["command line"] = Path(f"/proc/{mount.pid}/cmdline").read_text()
     secret = mount.account.secret_key
     assert [name for name, text in outputs.items() if secret in text or "Signature=" in text] == []

@@ -1,0 +1,43 @@
+"""Programs that we start see no key."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from spacesfs.cli.version import facts
+from spacesfs.errors import MountError
+from spacesfs.fuse.mountpoint import unmount
+
+SOURCE = Path(__file__).parents[2] / "spacesfs"
+GIVES_ALL = {
+    "client/credentials_command.py",  # the user's own command: what it needs to find the key, nobody else knows
+    "cli/demo.py",  # has an environment of its own making
+}
+
+
+def test_the_environment_of_a_program_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tmp_path / "seen"
+    program = tmp_path / "fusermount3"
+    program.write_text(f"#!/bin/sh\nenv >> {seen}\necho fusermount3 version: 3.14.0\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for name in ("SPACES_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "DIGITALOCEAN_TOKEN"):
+        monkeypatch.setenv(name, "s3cr3t-value")
+    assert facts()["fusermount3"] == "3.14.0"
+    monkeypatch.setattr("spacesfs.fuse.mountpoint.os.geteuid", lambda: 1000)
+    with pytest.raises(MountError):
+        unmount(tmp_path)
+    text = seen.read_text()
+    assert text.count("PATH=") >= 2
+    assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize("module", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_every_program_is_given_an_environment(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"subprocess.run", "subprocess.Popen"}:
+            given = {keyword.arg for keyword in node.keywords}
+            assert "env" in given or str(module.relative_to(SOURCE)) in GIVES_ALL, node.lineno
