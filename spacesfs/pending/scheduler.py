@@ -133,7 +133,8 @@ class Scheduler:
         grace = self._grace_seconds if grace_seconds is None else grace_seconds
         due = trio.current_time() + grace
         latest = due + _PATIENCE_SECONDS
-        self._work.update((key, _Work(due, latest)) for key in keys)
+        for key in keys:
+            self._work[key] = _Work(due, latest)
         self._arriving.append(iter(keys))
         self._wake.set()
 
