@@ -104,7 +104,7 @@ class Scheduler:
         self._removals: dict[str, None] = {}
         self._removals_due = float("inf")
         self._removals_latest = float("inf")
-        self._arriving: deque[Iterator[str]] = deque()
+        self._arriving: deque[tuple[float, Iterator[str]]] = deque()  # due, and keys of whom nothing is known yet
         self._blocked: KeyIndex[str] = KeyIndex()
         self._read_on: set[str] = set()
         self._rings: list[Intent] = []
@@ -131,11 +131,7 @@ class Scheduler:
     def changed_all(self, keys: Sequence[str], grace_seconds: float | None = None) -> None:
         """As `changed`, of many keys that had no intents; the loop looks at them a few at a time."""
         grace = self._grace_seconds if grace_seconds is None else grace_seconds
-        due = trio.current_time() + grace
-        latest = due + _PATIENCE_SECONDS
-        for key in keys:
-            self._work[key] = _Work(due, latest)
-        self._arriving.append(iter(keys))
+        self._arriving.append((trio.current_time() + grace, iter(keys)))
         self._wake.set()
 
     def hurry(self, key: str) -> None:
@@ -199,6 +195,9 @@ class Scheduler:
             FsError, SpacesError, OSError: An attempt at one of them failed; all the others were made.
         """
         last = max((intent.order for intent in self._overlay), default=0)
+        while self._arriving:
+            self._let_arrive()
+            await trio.lowlevel.checkpoint()
         left = await self._demand_all([intent.key for intent in self._overlay if wanted(intent.key)])
         failure: Exception | None = None
         failed: set[str] = set()
@@ -271,12 +270,15 @@ class Scheduler:
         """Queue some of the many keys that changed at once."""
         if not self._arriving:
             return
-        keys = list(islice(self._arriving[0], _KEYS_A_TURN))
+        due, waiting = self._arriving[0]
+        keys = list(islice(waiting, _KEYS_A_TURN))
         for key in keys:
-            self.retry(key)
+            if key in self._overlay and key not in self._work:  # else it is gone, or was changed by itself meanwhile
+                work = self._work[key] = _Work(due, due + _PATIENCE_SECONDS)
+                self._enqueue(key, work)
         if not keys:
             self._arriving.popleft()
-            self._wake.set()
+        self._wake.set()
 
     def _start_due(self, loop: _Loop) -> None:
         now = trio.current_time()

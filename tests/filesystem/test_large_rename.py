@@ -122,6 +122,7 @@ async def test_what_a_key_takes_until_it_is_sent(store: MemoryStore, tmp_path: P
         try:
             before, _ = tracemalloc.get_traced_memory()
             await rename(parts)
+            await trio.testing.wait_all_tasks_blocked()  # until all are queued
             held, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
