@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 DOCS = "docs"
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
-COPIES = ("LICENSE", "docker/Dockerfile", "docker/compose.yml", "systemd/spacesfs@.service")
+COPIES = ("LICENSE", "docker/Dockerfile", "docker/compose.yml", "docker/kubernetes.yaml", "systemd/spacesfs@.service")
 
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 

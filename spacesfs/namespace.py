@@ -16,8 +16,9 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ListPage, ObjectProperties, ObjectVersion
 from spacesfs.errors import Conflict, Exists, FsError, InvalidCall, IsDirectory, NotDirectory, NotEmpty, StaleFile
 from spacesfs.openfiles import OpenFiles
-from spacesfs.pending.intents import Intent, Present
+from spacesfs.pending.intents import Present
 from spacesfs.pending.ledger import Ledger, Move
+from spacesfs.pending.treemove import TreeMove
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import check_key, name_to_take, segment_in, text_of
 from spacesfs.tree.resolver import Resolver
@@ -223,7 +224,7 @@ class Namespace:
         replaces = _at(replaced.version, new_key) if replaced is not None else None
         move = Move(key, new_key, self._files.size_of(inode), version, replaces)
         self._table.move(inode, target, name)
-        await self._ledger.move([move], thread=thread)
+        await self._ledger.move(move, thread)
 
     async def _rename_directory(self, inode: Inode, target: Inode, name: str) -> None:
         if target is inode or any(ancestor is inode for ancestor in _ancestors(target)):
@@ -231,31 +232,56 @@ class Namespace:
         old_prefix, new_prefix = inode.key, check_key(f"{target.key}{segment_in(name)}/")
         replaces = await self._marker_version(new_prefix)
         await self._files.save_below(old_prefix)
-        objects = await self._objects_below(old_prefix)
-        # No await from here until all is decided.
-        moves = [Move(key, "", version.size, version, None) for key, version in objects.items()]
-        intents = [intent for intent in self._overlay.below(old_prefix) if isinstance(intent.want, Present)]
-        moves += [Move(intent.key, "", _size(intent), None, None) for intent in intents]
-        moves = [replace(move, new_key=check_key(new_prefix + move.key.removeprefix(old_prefix))) for move in moves]
-        moves = [replace(move, replaces=replaces) if move.new_key == new_prefix else move for move in moves]
-        moved = {move.key for move in moves}
-        emptied = [(key, None) for key in _directories(moved, old_prefix) if key not in moved]
-        self._table.move(inode, target, name)
-        await self._ledger.move(moves, emptied)
+        with self._ledger.watching(old_prefix) as confirmed:
+            tree = await self._ready(self._ledger.tree_move(old_prefix, new_prefix), replaces)
+            # No await from here until all is decided.
+            if inode.key == old_prefix and new_prefix == f"{target.key}{segment_in(name)}/":
+                moves = self._known_better(tree, confirmed, replaces)
+                moved = {move.key for move in moves}
+                emptied = (_directories(moved, old_prefix) | tree.directories()) - moved
+                self._table.move(inode, target, name)
+                await self._ledger.move_tree(tree, moves, emptied)
+                return
+        await self._rename_directory(inode, target, name)  # a directory above has another name by now
 
-    async def _objects_below(self, prefix: str) -> dict[str, ObjectVersion]:
-        """Return what the Space holds under a prefix, and nothing that this mount knows better."""
-        objects: dict[str, ObjectVersion] = {}
-        with self._ledger.watching(prefix) as confirmed:
-            async with aclosing(self._store.list(prefix)) as pages:
-                async for page in pages:
-                    objects.update((o.key, ObjectVersion(o.key, o.etag, o.size)) for o in page.objects)
+    async def _ready(self, tree: TreeMove, replaces: ObjectVersion | None) -> TreeMove:
+        """List a directory into a move of it, page by page; ``replaces`` is the marker that its own will replace."""
+        async with aclosing(self._store.list(tree.prefix)) as pages:
+            async for page in pages:
+                for listed in page.objects:
+                    check_key(tree.new_key(listed.key))
+                    version = ObjectVersion(listed.key, listed.etag, listed.size)
+                    tree.add(version, replaces if listed.key == tree.prefix else None)
+        return tree
+
+    def _known_better(
+        self, tree: TreeMove, confirmed: dict[str, ObjectVersion | None], replaces: ObjectVersion | None
+    ) -> list[Move]:
+        """Take from a move what this mount knows better than the listing, and return how that is to move.
+
+        Raises:
+            NameTooLong: A new key would be.
+        """
+        found: dict[str, tuple[int, ObjectVersion | None]] = {}
+        for intent in self._overlay.below(tree.new_prefix):
+            old = tree.drop(tree.old_key(intent.key))
+            if old is not None:
+                found[old.key] = old.size, old
         for key, version in confirmed.items():
-            if version is None:
-                objects.pop(key, None)
-            else:
-                objects[key] = version
-        return {key: version for key, version in objects.items() if key not in self._overlay}
+            tree.drop(key)
+            found.pop(key, None)
+            if version is not None:
+                found[key] = version.size, version
+        for intent in self._overlay.below(tree.prefix):
+            tree.drop(intent.key)
+            found.pop(intent.key, None)
+            if isinstance(intent.want, Present):
+                found[intent.key] = intent.want.size, None
+        moves = []
+        for key, (size, version) in found.items():
+            new_key = check_key(tree.new_key(key))
+            moves.append(Move(key, new_key, size, version, replaces if new_key == tree.new_prefix else None))
+        return moves
 
     def _is_gone(self, confirmed: dict[str, ObjectVersion | None], key: str) -> bool:
         """Say whether what the Space shows under a key is gone for this mount, or by now for the Space too."""
@@ -267,10 +293,6 @@ class Namespace:
 def _at(version: ObjectVersion | None, key: str) -> ObjectVersion | None:
     """Return a version if it is that of a key, and not of the key that its file had before."""
     return version if version is not None and version.key == key else None
-
-
-def _size(intent: Intent) -> int:
-    return intent.want.size if isinstance(intent.want, Present) else 0
 
 
 def _directories(keys: Iterable[str], prefix: str) -> set[str]:

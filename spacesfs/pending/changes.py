@@ -29,6 +29,13 @@ class SaveIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveIntents:
+    """The rows of many intents, no two of one key."""
+
+    intents: tuple[Intent, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DropIntent:
     """The key is as it was wanted; nothing if there is no such row."""
 
@@ -88,7 +95,16 @@ class SaveFact:
 
 
 Change: TypeAlias = (
-    SaveIntent | DropIntent | SaveContent | DropContent | SaveUpload | SavePart | DropParts | DropUpload | SaveFact
+    SaveIntent
+    | SaveIntents
+    | DropIntent
+    | SaveContent
+    | DropContent
+    | SaveUpload
+    | SavePart
+    | DropParts
+    | DropUpload
+    | SaveFact
 )
 
 
@@ -167,12 +183,18 @@ class Rows:
         self.parts.pop(content, None)
         self._without_parts.add(content)
 
+    def _save(self, intent: Intent) -> None:
+        self.intents[_text(intent.key)] = encode_intent(intent)
+        if isinstance(intent.want, Present) and intent.want.content is not None:
+            self._referred.add(intent.want.content)
+
     def _fold(self, change: Change) -> None:  # noqa: C901 - one short case for each kind of change
         match change:
             case SaveIntent(intent):
-                self.intents[_text(intent.key)] = encode_intent(intent)
-                if isinstance(intent.want, Present) and intent.want.content is not None:
-                    self._referred.add(intent.want.content)
+                self._save(intent)
+            case SaveIntents(intents):
+                for intent in intents:
+                    self._save(intent)
             case DropIntent(key):
                 self.intents[_text(key)] = None
             case SaveContent(record):

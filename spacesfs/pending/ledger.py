@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -15,12 +15,13 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectProperties, ObjectVersion
 from spacesfs.content.content import Content, Contents
 from spacesfs.errors import FsError, NoSpace
-from spacesfs.pending.changes import Change, DropIntent, SaveContent, SaveIntent
+from spacesfs.pending.changes import Change, DropIntent, SaveContent, SaveIntent, SaveIntents
 from spacesfs.pending.grace import Habits
 from spacesfs.pending.intents import Absent, Intent, Present, Want
 from spacesfs.pending.overlay import Overlay
 from spacesfs.pending.progress import Moves
 from spacesfs.pending.scheduler import Scheduler
+from spacesfs.pending.treemove import TreeMove
 
 _REMEMBERED_ATTEMPTS = 16
 
@@ -165,21 +166,42 @@ class Ledger:
         self._remove(batch, key, version)
         await self._commit(batch)
 
-    async def move(
-        self, moves: Iterable[Move], emptied: Iterable[tuple[str, ObjectVersion | None]] = (), thread: int = 0
-    ) -> None:
-        """Objects get other names and directories are left, all at once."""
+    async def move(self, move: Move, thread: int = 0) -> None:
+        """An object gets another name."""
         batch = _Batch()
-        moves = list(moves)
-        if len(moves) > 1:
-            self.moves.begin(moves[-1].key, moves[-1].new_key, len(moves))
-        for move in moves:
-            self._put(batch, move.new_key, self.wanted(move.key, move.version, move.size), move.replaces)
-            self._remove(batch, move.key, move.version)
-            self._touch(thread, move.key, move.new_key)
-        for key, version in emptied:
-            self._remove(batch, key, version)
+        self._move(batch, move)
+        self._touch(thread, move.key, move.new_key)
         await self._acknowledge(batch)
+
+    def tree_move(self, prefix: str, new_prefix: str) -> TreeMove:
+        """Begin to ready the rename of a directory."""
+        self._order += 1
+        return TreeMove(prefix, new_prefix, self._order, time.time())
+
+    async def move_tree(self, tree: TreeMove, moves: Sequence[Move], emptied: Iterable[str]) -> None:
+        """A directory's objects get other names and directories are left, all at once.
+
+        Args:
+            tree: What was readied, all of it of keys that have no intents.
+            moves: The others.
+            emptied: Keys of directories that are not to be seen any more and have no marker to move.
+        """
+        batch = _Batch()
+        intents = tuple(tree.overlay)
+        self.moves.begin(f"{tree.prefix}*", f"{tree.new_prefix}*", len(intents) // 2 + len(moves))  # "*": any of them
+        self.overlay.merge(tree.overlay)
+        batch.rows.append(SaveIntents(intents))
+        batch.keys += [intent.key for intent in intents]
+        self.scheduler.changed_all(batch.keys.copy(), 0.0 if self.is_direct else None)
+        for move in moves:
+            self._move(batch, move)
+        for key in emptied:
+            self._remove(batch, key, None)
+        await self._acknowledge(batch)
+
+    def _move(self, batch: _Batch, move: Move) -> None:
+        self._put(batch, move.new_key, self.wanted(move.key, move.version, move.size), move.replaces)
+        self._remove(batch, move.key, move.version)
 
     def wanted(self, key: str, version: ObjectVersion | None, size: int) -> Present:
         """Return what a key shall hold, or does: where every change of it starts."""

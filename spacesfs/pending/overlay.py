@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from spacesfs.pending.intents import Absent, Intent, Present
-
-K = TypeVar("K", str, int)
+from spacesfs.pending.keyindex import KeyIndex
 
 
 @dataclass(slots=True)
@@ -45,8 +44,8 @@ class Overlay:
     def __init__(self) -> None:
         self._intents: dict[str, Intent] = {}
         self._directories: dict[str, _Directory] = {}
-        self._dependents: dict[str, set[str]] = {}
-        self._users: dict[int, set[str]] = {}
+        self._dependents: KeyIndex[str] = KeyIndex()
+        self._users: KeyIndex[int] = KeyIndex()
 
     def __len__(self) -> int:
         return len(self._intents)
@@ -83,6 +82,24 @@ class Overlay:
         if intent is not None:
             self._count(intent, -1)
         return intent
+
+    def merge(self, other: Overlay) -> None:
+        """Add all intents of another overlay, which is used up; no key may have one in both.
+
+        Takes steps by directory and not by key, but for a few in C.
+        """
+        self._intents.update(other._intents)
+        for key, more in other._directories.items():
+            directory = self._directories.setdefault(key, more)
+            if directory is more:
+                continue
+            directory.files |= more.files
+            for name, (present, every) in more.below.items():
+                counts = directory.below.setdefault(name, [0, 0])
+                counts[0] += present
+                counts[1] += every
+        self._dependents.merge(other._dependents)
+        self._users.merge(other._users)
 
     # --- directories
 
@@ -126,6 +143,10 @@ class Overlay:
         for name in list(directory.below):
             yield from self.below(f"{prefix}{name}/")
 
+    def directories_below(self, prefix: str) -> set[str]:
+        """Return the keys of the directories, from a prefix downwards, in which keys have intents."""
+        return {key for key in self._directories if key.startswith(prefix)}
+
     def names(self, prefix: str) -> Names:
         """Return what the intents change in a directory."""
         directory = self._directories.get(prefix)
@@ -142,13 +163,13 @@ class Overlay:
 
     # --- what needs what
 
-    def dependents(self, key: str) -> set[str]:
+    def dependents(self, key: str) -> AbstractSet[str]:
         """Return the other keys whose intents need the object that a key holds in the Space."""
-        return self._dependents.get(key, _NOBODY)
+        return self._dependents.get(key)
 
-    def users(self, content: int) -> set[str]:
+    def users(self, content: int) -> AbstractSet[str]:
         """Return the keys that shall hold a local content."""
-        return self._users.get(content, _NOBODY)
+        return self._users.get(content)
 
     def check_invariants(self) -> None:
         """Assert that the indexes say what the intents say."""
@@ -156,8 +177,8 @@ class Overlay:
         for intent in self:
             again.put(intent)
         assert again._directories == self._directories
-        assert again._dependents == self._dependents
-        assert again._users == self._users
+        assert again._dependents.as_dict() == self._dependents.as_dict()
+        assert again._users.as_dict() == self._users.as_dict()
 
     def _counts(self, key: str) -> tuple[int, int]:
         directory_key, name = _split(key)
@@ -169,30 +190,34 @@ class Overlay:
 
     def _count(self, intent: Intent, step: int) -> None:
         key, want = intent.key, intent.want
+        present = step if isinstance(want, Present) else 0
         directory_key, name = _split(key)
         if key.endswith("/"):
-            self._count_below(directory_key, name, want, step)
+            self._count_below(directory_key, name, present, step)
+        elif step > 0:
+            self._directory(directory_key).files.add(name)
         else:
-            files = self._directory(directory_key).files
-            files.add(name) if step > 0 else files.discard(name)
+            self._directory(directory_key).files.discard(name)
             self._tidy(directory_key)
         while directory_key:
             directory_key, name = _split(directory_key)
-            self._count_below(directory_key, name, want, step)
+            self._count_below(directory_key, name, present, step)
         if isinstance(want, Present):
             if want.source is not None and want.source.key != key:
-                _note(self._dependents, want.source.key, key, step)
+                self._dependents.note(want.source.key, key, step)
             if want.content is not None:
-                _note(self._users, want.content, key, step)
+                self._users.note(want.content, key, step)
 
-    def _count_below(self, directory_key: str, name: str, want: object, step: int) -> None:
+    def _count_below(self, directory_key: str, name: str, present: int, step: int) -> None:
         below = self._directory(directory_key).below
-        counts = below.setdefault(name, [0, 0])
-        counts[0] += step * isinstance(want, Present)
+        counts = below.get(name)
+        if counts is None:
+            counts = below[name] = [0, 0]
+        counts[0] += present
         counts[1] += step
         if not counts[1]:
             del below[name]
-        self._tidy(directory_key)
+            self._tidy(directory_key)
 
     def _directory(self, key: str) -> _Directory:
         directory = self._directories.get(key)
@@ -206,17 +231,7 @@ class Overlay:
             del self._directories[key]
 
 
-_NOBODY: set[str] = set()
-
-
 def _split(key: str) -> tuple[str, str]:
     """Return the key of the directory that a file's or a directory's key lies in, and its name there."""
-    directory, slash, name = key.removesuffix("/").rpartition("/")
-    return directory + slash, name
-
-
-def _note(index: dict[K, set[str]], at: K, key: str, step: int) -> None:
-    keys = index.setdefault(at, set())
-    keys.add(key) if step > 0 else keys.discard(key)
-    if not keys:
-        del index[at]
+    at = key.rfind("/", 0, -1) + 1
+    return key[:at], key[at:-1] if key.endswith("/") else key[at:]

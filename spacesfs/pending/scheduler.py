@@ -9,8 +9,10 @@ from __future__ import annotations
 import heapq
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import trio
@@ -18,6 +20,7 @@ import trio
 from spacesfs.client.errors import SpacesError
 from spacesfs.content.upload import Busy
 from spacesfs.pending.intents import Absent, Intent, Present
+from spacesfs.pending.keyindex import KeyIndex
 from spacesfs.pending.overlay import Overlay
 from spacesfs.tasks import open_team
 
@@ -30,6 +33,8 @@ _PATIENCE_SECONDS = 15.0  # a file that never rests is sent all the same
 _MOST_GATHERING_SECONDS = 30.0  # for removals, while they keep coming
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 64.0
 _SETTLE_POLL_SECONDS = 0.02
+_SETTLE_POLL_SECONDS_A_KEY = 5e-6  # some ten times what it takes to look at one
+_KEYS_A_TURN = 500  # looked at before other tasks have theirs: some milliseconds
 
 
 class Performer(Protocol):
@@ -99,7 +104,8 @@ class Scheduler:
         self._removals: dict[str, None] = {}
         self._removals_due = float("inf")
         self._removals_latest = float("inf")
-        self._blocked: dict[str, set[str]] = {}
+        self._arriving: deque[tuple[float, Iterator[str]]] = deque()  # due, and keys of whom nothing is known yet
+        self._blocked: KeyIndex[str] = KeyIndex()
         self._read_on: set[str] = set()
         self._rings: list[Intent] = []
         self._put_off: list[str] = []
@@ -121,6 +127,12 @@ class Scheduler:
         work.due = now if work.is_hurried else min(now + grace, work.latest)
         self._enqueue(key, work)
         self._unblock(key)
+
+    def changed_all(self, keys: Sequence[str], grace_seconds: float | None = None) -> None:
+        """As `changed`, of many keys that had no intents; the loop looks at them a few at a time."""
+        grace = self._grace_seconds if grace_seconds is None else grace_seconds
+        self._arriving.append((trio.current_time() + grace, iter(keys)))
+        self._wake.set()
 
     def hurry(self, key: str) -> None:
         """Nobody will add to a change any more, or somebody waits for it: it goes as soon as it can."""
@@ -183,14 +195,16 @@ class Scheduler:
             FsError, SpacesError, OSError: An attempt at one of them failed; all the others were made.
         """
         last = max((intent.order for intent in self._overlay), default=0)
-        left = {i.key: (self._work[i.key], self._work[i.key].failures) for i in self._overlay if wanted(i.key)}
-        for key in left:
-            self.demand(key)
+        while self._arriving:
+            self._let_arrive()
+            await trio.lowlevel.checkpoint()
+        left = await self._demand_all([intent.key for intent in self._overlay if wanted(intent.key)])
         failure: Exception | None = None
         failed: set[str] = set()
         while True:
             ended = self._ended
-            for key, (work, failures) in list(left.items()):
+            size = 0
+            for number, (key, (work, failures)) in enumerate(list(left.items()), 1):
                 intent = self._overlay.get(key)
                 if work.failures > failures:
                     failure, work.is_reported = failure or work.error, True
@@ -198,22 +212,36 @@ class Scheduler:
                     del left[key]
                 elif intent is None or intent.order > last or key in self._read_on:
                     del left[key]
+                else:
+                    size += _size(intent)
+                await _give_way(number)
             for key in self._waiting_for(failed):
                 left.pop(key, None)
-            yield Left(len(left), sum(_size(self._overlay.get(key)) for key in left))
+            yield Left(len(left), size)
             if not left:
                 break
             await ended.wait()
-            await trio.sleep(_SETTLE_POLL_SECONDS)
+            await trio.sleep(_SETTLE_POLL_SECONDS + len(left) * _SETTLE_POLL_SECONDS_A_KEY)
         if failure is not None:
             raise failure
+
+    async def _demand_all(self, keys: list[str]) -> dict[str, tuple[_Work, int]]:
+        """Demand changes; return those that are still to be made, each with how often it failed before."""
+        left: dict[str, tuple[_Work, int]] = {}
+        for number, key in enumerate(keys, 1):
+            work = self._work.get(key)
+            if work is not None:
+                left[key] = work, work.failures
+                self.demand(key)
+            await _give_way(number)
+        return left
 
     def _waiting_for(self, keys: set[str]) -> set[str]:
         """Return the keys whose changes wait for those of others, also by way of more."""
         found: set[str] = set()
         todo = list(keys)
         while todo:
-            waiting = self._blocked.get(_chain(todo.pop()), set()) - found - keys
+            waiting = self._blocked.get(_chain(todo.pop())) - found - keys
             found |= waiting
             todo += waiting
         return found
@@ -226,6 +254,7 @@ class Scheduler:
             loop = _Loop(performer, team)
             while True:
                 self._wake = trio.Event()
+                self._let_arrive()
                 self._start_due(loop)
                 with trio.move_on_at(self._next_due()):
                     await self._wake.wait()
@@ -237,9 +266,25 @@ class Scheduler:
     def _has_slot(self) -> bool:
         return self._small.used < self._small.limit
 
+    def _let_arrive(self) -> None:
+        """Queue some of the many keys that changed at once."""
+        if not self._arriving:
+            return
+        due, waiting = self._arriving[0]
+        keys = list(islice(waiting, _KEYS_A_TURN))
+        for key in keys:
+            if key in self._overlay and key not in self._work:  # else it is gone, or was changed by itself meanwhile
+                work = self._work[key] = _Work(due, due + _PATIENCE_SECONDS)
+                self._enqueue(key, work)
+        if not keys:
+            self._arriving.popleft()
+        self._wake.set()
+
     def _start_due(self, loop: _Loop) -> None:
         now = trio.current_time()
-        while self._queue and self._queue[0][0] <= now and self._has_slot():
+        for _ in range(_KEYS_A_TURN):
+            if not (self._queue and self._queue[0][0] <= now and self._has_slot()):
+                break
             due, key = heapq.heappop(self._queue)
             work, intent = self._work.get(key), self._overlay.get(key)
             if work is None or intent is None or work.due != due or not self._may_start(loop, intent, work):
@@ -289,7 +334,7 @@ class Scheduler:
             if isinstance(intent.want, Absent):
                 self._note_read_on(intent.key)
             return work.is_hurried and isinstance(intent.want, Present)
-        self._blocked.setdefault(_chain(blocker), set()).add(intent.key)
+        self._blocked.add(_chain(blocker), intent.key)
         if blocker in self._read_on:
             self._note_read_on(intent.key)
             return False
@@ -430,13 +475,19 @@ class Scheduler:
         self._wake.set()
 
     def _unblock(self, key: str) -> None:
-        for waiting in self._blocked.pop(_chain(key), ()):
+        for waiting in self._blocked.pop(_chain(key)):
             self.retry(waiting)
 
     def _announce(self) -> None:
         self._wake.set()
         self._ended.set()
         self._ended = trio.Event()
+
+
+async def _give_way(number: int) -> None:
+    """Let other tasks have their turn now and then, by how many keys were looked at."""
+    if not number % _KEYS_A_TURN:
+        await trio.lowlevel.checkpoint()
 
 
 def _chain(key: str) -> str:

@@ -101,3 +101,18 @@ def test_an_emptied_overlay_remembers_nothing() -> None:
     assert (len(overlay), list(overlay.below("")), overlay.dependents("x/y"), overlay.users(1)) == (0, [], set(), set())
     assert overlay.names("") == overlay.names("a/b/")
     overlay.check_invariants()
+
+
+@settings(deadline=None, max_examples=100)
+@given(intents=st.dictionaries(KEYS, st.tuples(WANTS, st.booleans()), max_size=20))
+def test_overlays_joined_are_one(intents: dict[str, tuple[Want, bool]]) -> None:
+    overlay, other, model = Overlay(), Overlay(), Model()
+    for order, (key, (want, is_other)) in enumerate(intents.items()):
+        intent = model[key] = Intent(key, order, want, None, 0.0)
+        (other if is_other else overlay).put(intent)
+    overlay.merge(other)
+    check(overlay, model)
+    for key in list(model):
+        overlay.remove(key)
+        del model[key]
+        check(overlay, model)
