@@ -45,6 +45,13 @@ class Addresses(Protocol):
         """Return a URL by which anybody can read an object for an hour."""
 
 
+_ADDRESSES: dict[str, Callable[[Addresses, str], str]] = {
+    "user.spaces.url": lambda addresses, key: addresses.url(key),
+    "user.spaces.cdn-url": lambda addresses, key: addresses.cdn_url(key),
+    "user.spaces.signed-url": lambda addresses, key: addresses.signed_url(key),
+}
+
+
 def is_offered(name: bytes) -> bool:
     """Say whether a name can exist here at all: the kernel asks for ``security.capability`` before every write."""
     return name.startswith(b"user.")
@@ -56,11 +63,7 @@ class Xattrs:
     def __init__(self, properties: PropertyKeeper, scheduler: Scheduler, addresses: Addresses) -> None:
         self._properties = properties
         self._scheduler = scheduler
-        self._addresses: dict[str, Callable[[str], str]] = {
-            "user.spaces.url": addresses.url,
-            "user.spaces.cdn-url": addresses.cdn_url,
-            "user.spaces.signed-url": addresses.signed_url,
-        }
+        self._addresses = addresses
 
     async def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value.
@@ -71,8 +74,8 @@ class Xattrs:
         text = _text(name)
         if text == ERROR_NAME:
             return self._error(inode)
-        if text in self._addresses:
-            return self._address(inode, self._addresses[text])
+        if text in _ADDRESSES:
+            return self._address(inode, _ADDRESSES[text])
         if text == ACL_NAME:
             return await self._acl(inode)
         info = await self._properties.info(inode)
@@ -95,11 +98,11 @@ class Xattrs:
             raise NoAttribute
         return error.encode()
 
-    def _address(self, inode: Inode, of: Callable[[str], str]) -> bytes:
+    def _address(self, inode: Inode, of: Callable[[Addresses, str], str]) -> bytes:
         if inode.attributes.is_directory:
             raise NoAttribute
         try:
-            return of(inode.key).encode()
+            return of(self._addresses, inode.key).encode()
         except (EndpointError, SpacesError):  # no CDN, or no key to sign with
             raise NoAttribute from None
 
