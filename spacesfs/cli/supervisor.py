@@ -36,6 +36,8 @@ BEAT_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 30.0
 _FIRST_DELAY_SECONDS = 1.0
 _STEADY_SECONDS = 5.0  # a worker that served so long is replaced at once: at worst that is twelve times a minute
+_START_FACTOR = 10
+"""So many times longer may a worker be silent before it is ready: it reads the journal in one go."""
 _READY, _BEAT = b"R", b"."
 
 
@@ -185,7 +187,7 @@ class Supervisor:
         poll.register(reader, select.POLLIN)
         was_ready, looks = False, 0
         most = max(self.hang_seconds / BEAT_SECONDS, 1) if self.hang_seconds else float("inf")
-        while looks < most:
+        while looks < (most if was_ready else _START_FACTOR * most):
             if not poll.poll(BEAT_SECONDS * 1000):
                 looks += 1
                 continue
