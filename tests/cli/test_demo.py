@@ -87,7 +87,11 @@ def test_on_a_terminal_the_mount_stays_until_ctrl_c(
     place = tmp_path_factory.mktemp("place")
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [*DEMO, place], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        ["env", "--default-signal=INT", *DEMO, place],  # a job in the background may have been told to ignore it
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
     ) as process:
         os.close(theirs)
         shown = b""
