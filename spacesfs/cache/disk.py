@@ -28,6 +28,7 @@ MAX_FILES = 100_000  # a version takes some 300 bytes of memory
 RETRY_SECONDS = 60.0  # after the disk refused something
 RESCAN_SECONDS = 60.0  # how often to look what other mounts have put there, before something is removed
 _THREADS = 4
+_MAX_DIGESTS = 1000  # more versions than are read at a time
 
 _PROTECTED_SHARE = 0.75
 _VERSION_SHARE = 0.5
@@ -326,7 +327,7 @@ class DiskCache:
         if digest is None:
             digest = hashlib.blake2b(self._identity(version), digest_size=16).digest()
             self._digests[version] = digest
-            if len(self._digests) > 1000:  # noqa: PLR2004 - more than are read at a time
+            if len(self._digests) > _MAX_DIGESTS:
                 self._digests.popitem(last=False)
         return digest
 

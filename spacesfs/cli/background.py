@@ -98,7 +98,7 @@ def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
             config.mountpoint, config.hang_timeout, partial(_log, config), partial(_serve, config, report)
         )
         status = supervisor.run()
-    except Exception:
+    except Exception:  # nobody is above it: what it does not log is lost
         log.exception("the supervisor of the mount on %s failed", config.mountpoint)
     finally:
         logging.shutdown()
