@@ -31,7 +31,8 @@ def client(url: str, ca_bundle: str | None = None) -> S3Client:
     )
 
 
-def test_requests_are_counted_by_class(edge: Edge, bucket_name: str) -> None:
+def test_requests_are_counted_by_class(make_edge: Callable[..., Edge], bucket_name: str) -> None:
+    edge = make_edge()  # not the shared one, which mounts of other tests may still be using
     s3 = client(edge.https_url, str(edge.ca_bundle))
     source = f"{bucket_name}/a"
     edge.zero()
