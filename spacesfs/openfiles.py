@@ -259,6 +259,9 @@ class OpenFiles:
             await self._send(opened)
         elif opened.inode.key in self._ledger.overlay:
             self._ledger.closed(handle.thread, opened.inode.key)
+            content = opened.file.content
+            if content is not None and self._streams.is_under_way(content):
+                self._ledger.scheduler.hurry(opened.inode.key)  # a later name or mode is a copy inside the Space anyway
 
     # --- what is acknowledged
 

@@ -37,11 +37,13 @@ class Link:
 
     @property
     def random_bytes(self) -> int:
-        """What a read out of order should fetch: a power of two whose transfer takes at most half of the round trip.
+        """What a read out of order should fetch: a power of two whose transfer takes at most a round trip.
 
-        So it costs little more than the few bytes asked for, and often answers the next reads nearby.
+        So what nobody asked for comes while the next read waits for its first byte, and often answers one after it.
         """
+        if not self.bytes_per_second:
+            return _LEAST_BYTES  # the first one tells
         size = GRAIN_BYTES
-        while size < MAX_RANDOM_BYTES and 2 * size <= self.round_trip_seconds * self.bytes_per_second / 2:
+        while size < MAX_RANDOM_BYTES and 2 * size <= self.round_trip_seconds * self.bytes_per_second:
             size *= 2
         return size

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
 
 import trio
 
@@ -18,7 +20,7 @@ from spacesfs.client.errors import (
     SpacesError,
 )
 from spacesfs.client.hashing import md5_hex, multipart_etag
-from spacesfs.client.models import ObjectProperties, ObjectVersion, Part
+from spacesfs.client.models import ObjectProperties, ObjectVersion, Part, Upload
 from spacesfs.content.extents import Extent
 from spacesfs.content.plan import MAX_OBJECT_BYTES, PlannedPart, cell, complete_cells, plan_parts
 from spacesfs.content.records import SentPart, UploadRecord
@@ -27,10 +29,40 @@ from spacesfs.content.upload import ROUNDS, Busy, Check, OnlyInUpload, Seal, Sou
 from spacesfs.errors import FileTooBig, FsError
 from spacesfs.tasks import open_team
 
-CLOCK_SLACK_SECONDS = 5.0  # between our clock and the server's, when an upload is recognised by its time
+_CLOCK_SLACK_SECONDS = 5.0  # between our clock and the server's, when an upload is recognised by its time
 _ABORT_SECONDS = 10.0
 _COPIES_AT_ONCE = 16  # they take no memory here, and each moves about 250 MB/s
 _MD5 = re.compile("[0-9a-f]{32}")
+
+
+class UnseenStore(Protocol):
+    """What is needed of a bucket to find an upload again."""
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Throw a multipart upload away."""
+
+    async def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """Return the parts that the server has of an upload."""
+
+    async def list_uploads(self, prefix: str = "") -> list[Upload]:
+        """Return the uploads in progress under a prefix."""
+
+
+async def abort_unseen(store: UnseenStore, key: str, started: float) -> None:
+    """Throw away what a creation made whose reply did not come: an upload of this key, since then, without a part.
+
+    One that has parts is another host's: of ours, the journal knows the id before the first part goes.
+
+    Args:
+        store: The bucket.
+        key: Where the object was to be.
+        started: When the upload was asked for, in seconds since the epoch.
+    """
+    for upload in await store.list_uploads(key):
+        may_be_ours = upload.key == key and upload.initiated_ns >= (started - _CLOCK_SLACK_SECONDS) * 1e9
+        with suppress(NoSuchUpload):
+            if may_be_ours and not await store.list_parts(key, upload.upload_id):
+                await store.abort_upload(key, upload.upload_id)
 
 
 class _Flight:
@@ -304,9 +336,10 @@ class MultipartUpload:
             if not self._upload_id and not self._is_over:
                 await self._abort_unseen()
                 self._started = self._now()
-                await self._journal.asks(self.record())
-                self._upload_id = await self._store.create_upload(self._key, self._properties)
-                self._journal.began(self.record())
+                await self._journal.keep(self.record())
+                upload_id = await self._store.create_upload(self._key, self._properties)
+                await self._journal.keep(replace(self.record(), upload_id=upload_id))
+                self._upload_id = upload_id
             return self._upload_id
 
     async def _complete(self, seal: Seal) -> ObjectVersion | None:
@@ -353,14 +386,8 @@ class MultipartUpload:
             self._forget()
 
     async def _abort_unseen(self) -> None:
-        """Throw away what a creation made whose reply did not come: an upload of this key, without a part."""
-        if not self._started:
-            return
-        for upload in await self._store.list_uploads(self._key):
-            is_ours = upload.key == self._key and upload.initiated_ns >= (self._started - CLOCK_SLACK_SECONDS) * 1e9
-            with suppress(NoSuchUpload):
-                if is_ours and not await self._store.list_parts(self._key, upload.upload_id):
-                    await self._store.abort_upload(self._key, upload.upload_id)
+        if self._started:
+            await abort_unseen(self._store, self._key, self._started)
 
     def _end(self) -> None:
         self._is_over = True

@@ -16,7 +16,7 @@ from spacesfs.content.extents import Extent, ExtentSet
 SINGLE_PUT_BYTES = 16 << 20  # up to here one PUT; a multipart upload costs at least three requests
 MAX_PARTS = 10_000  # S3 API, UploadPart: partNumber 1 to 10,000
 MAX_OBJECT_BYTES = 5 << 40  # S3 API, multipart object
-MAX_COPY_BYTES = 512 << 20  # one request copies about 250 MB/s: longer parts copy no faster, shorter ones in parallel
+MAX_COPY_BYTES = 256 << 20  # one request copies about 250 MB/s, and several at once are faster, up to some
 
 _GROUP = 1000  # cells of one size
 # Multiples of RGW's stripes of 4 MiB. Parts are in memory while they are sent: up to 1 TB they stay below 512 MiB, and

@@ -166,10 +166,11 @@ class PageReader:
         is_whole = version.size <= SMALL_BYTES or (version.size <= WHOLE_BYTES and in_order and is_at_start)
         if is_whole and version.size <= share:
             return Extent(0, version.size)
-        unit = self.request_bytes if in_order else self._random_bytes(version, extent.start)
-        grid = GRAIN_BYTES if in_order and not is_at_start else unit
-        start = extent.start // grid * grid
-        return Extent(start, min(-(-extent.end // unit) * unit, version.size))
+        if not in_order:
+            return self._random_request(version, extent)
+        unit = self.request_bytes
+        grid = unit if is_at_start else GRAIN_BYTES
+        return Extent(extent.start // grid * grid, min(-(-extent.end // unit) * unit, version.size))
 
     @property
     def request_bytes(self) -> int:
@@ -195,10 +196,19 @@ class PageReader:
             self._link.bytes_per_second,
         )
 
-    def _random_bytes(self, version: ObjectVersion, offset: int) -> int:
-        """Return what to bring with a read out of order: from the disk, which is near, no more than it takes."""
-        is_local = self._disk is not None and self._disk.page_at(version, offset) is not None
-        return GRAIN_BYTES if is_local else self._link.random_bytes
+    def _random_request(self, version: ObjectVersion, extent: Extent) -> Extent:
+        """Return what to bring with a read out of order: from the disk, which is near, no more than it takes.
+
+        What was asked for comes first, so nobody waits for the rest. Who reads backwards has what follows already, and
+        needs what is before.
+        """
+        start, end = extent.start // GRAIN_BYTES * GRAIN_BYTES, -(-extent.end // GRAIN_BYTES) * GRAIN_BYTES
+        if self._disk is not None and self._disk.page_at(version, start) is not None:
+            return Extent(start, min(end, version.size))
+        size = max(min(self._link.random_bytes, self.request_bytes), end - start)
+        if end < version.size and self._span(version, end) is None:
+            return Extent(start, min(start + size, version.size))
+        return Extent(max(end - size, 0), min(end, version.size))
 
     # --- what is here or on its way
 
@@ -221,13 +231,15 @@ class PageReader:
     def _missing(self, version: ObjectVersion, extent: Extent) -> Iterator[tuple[Extent, bool]]:
         """Yield what to request of an extent, and whether it is on the local disk. Fetches may begin in between."""
         unit = WHOLE_BYTES if version.size <= WHOLE_BYTES else self.request_bytes
+        is_one = extent.length <= unit
         position = extent.start // GRAIN_BYTES * GRAIN_BYTES
         while position < extent.end:
             span = self._span(version, position)
             if span is not None:
                 position = span.end
                 continue
-            end = min(-(-extent.end // GRAIN_BYTES) * GRAIN_BYTES, version.size, (position // unit + 1) * unit)
+            end = min(-(-extent.end // GRAIN_BYTES) * GRAIN_BYTES, version.size)
+            end = end if is_one else min(end, (position // unit + 1) * unit)
             for shelf in (self._pages.shelf(version), self._fetches.get(version)):
                 end = shelf.next_start(position, end) if shelf is not None else end
             local = self._disk.page_at(version, position) if self._disk is not None else None

@@ -90,11 +90,8 @@ class Source(Protocol):
 class UploadJournal(Protocol):
     """Keeps what must be known of an upload after a crash. Parts whose bytes change later are found by their MD5."""
 
-    async def asks(self, record: UploadRecord) -> None:
-        """An upload is about to be created; return when that is on stable storage, for it may be made unseen."""
-
-    def began(self, record: UploadRecord) -> None:
-        """An upload was created."""
+    async def keep(self, record: UploadRecord) -> None:
+        """Return when an upload is known on stable storage: before it is created unseen, and before its first part."""
 
     def has_part(self, content: int, part: SentPart) -> None:
         """The upload of a content has this part now, in place of any other of its number."""

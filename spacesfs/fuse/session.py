@@ -22,6 +22,7 @@ from spacesfs.fuse.process import prepare_process
 from spacesfs.fuse.sockets import control_socket_path
 from spacesfs.fuse.supervision import Supervision, beat_for_ever
 from spacesfs.fuse.systemd import notify, patience
+from spacesfs.fuse.waiting import take_requests_as_they_come
 from spacesfs.pending.statedir import SERVING
 from spacesfs.start import (
     Tell,
@@ -135,6 +136,7 @@ async def _serve_kernel(
             serving.start_soon(_announce, mount, kernel.place, limits, on_ready)
             serving.start_soon(watch, mount)
             serving.start_soon(usage.keep)
+            take_requests_as_they_come()
             await pyfuse3.main(min_tasks=_KEPT_TASKS, max_tasks=limits.tasks)
             ending.begin()
             kernel.close(unmount=True)  # who still uses the mount is told now, not when the last byte is sent

@@ -42,6 +42,10 @@ class Streams:
         self._carried = carried
         self._spawn = spawn
 
+    def is_under_way(self, content: Content) -> bool:
+        """Say whether parts of a file are in the Space, or on their way."""
+        return self._uploads.key_of(content) is not None
+
     def advance(self, stream: Stream, key: str, want: Callable[[], Present | None]) -> None:
         """More of a file can be sent; what fails is sent when the file is closed."""
         self._spawn(partial(self._pump, stream, key, want))

@@ -14,7 +14,7 @@ from spacesfs.client.errors import NoSuchKey, NoSuchUpload, PreconditionFailed, 
 from spacesfs.client.hashing import multipart_etag
 from spacesfs.client.models import ObjectInfo, ObjectProperties, ObjectVersion, Part, Upload
 from spacesfs.content.content import Content
-from spacesfs.content.multipart import CLOCK_SLACK_SECONDS, MultipartUpload
+from spacesfs.content.multipart import MultipartUpload, abort_unseen
 from spacesfs.content.records import SentPart, UploadRecord
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import Conflict, FsError
@@ -72,13 +72,9 @@ class UploadRows:
         self._commit = journal.commit
         self._post = journal.post
 
-    async def asks(self, record: UploadRecord) -> None:
-        """An upload is about to be created."""
+    async def keep(self, record: UploadRecord) -> None:
+        """An upload is about to be created, or was; return when that is on stable storage."""
         await self._commit(SaveUpload(record))
-
-    def began(self, record: UploadRecord) -> None:
-        """An upload was created."""
-        self._post(SaveUpload(record))
 
     def has_part(self, content: int, part: SentPart) -> None:
         """An upload has a part."""
@@ -310,19 +306,13 @@ class Uploads:
     async def _abort_left(self, record: UploadRecord) -> None:
         """Throw an earlier process's upload away; also one that was asked for and whose reply did not come."""
         try:
-            for upload_id in await self._ids(record):
+            if not record.upload_id:
+                await abort_unseen(self._store, record.key, record.started)
+            else:
                 with suppress(NoSuchUpload):
-                    await self._store.abort_upload(record.key, upload_id)
+                    await self._store.abort_upload(record.key, record.upload_id)
         except SpacesError as error:
             log.info("an upload of %s is left for later: %s", record.key, error)
             self._left.setdefault(record.content, record)
             return
         self._rows.ended(record.content)
-
-    async def _ids(self, record: UploadRecord) -> list[str]:
-        if record.upload_id:
-            return [record.upload_id]
-        since_ns = (record.started - CLOCK_SLACK_SECONDS) * 1e9
-        uploads = await self._store.list_uploads(record.key)
-        mine = (upload for upload in uploads if upload.key == record.key and upload.initiated_ns >= since_ns)
-        return [upload.upload_id for upload in mine]

@@ -13,19 +13,24 @@ MIB = 1 << 20
 @pytest.mark.parametrize(
     ("round_trip", "rate", "size"),
     [
-        (0.001, 100 * MIB, GRAIN_BYTES),  # near, and not fast enough for more
-        (0.002, 600 * MIB, 512 << 10),
+        (0.001, 200 * MIB, GRAIN_BYTES),  # near, and not fast enough for more
+        (0.002, 600 * MIB, MIB),
         (0.020, 4 * MIB, GRAIN_BYTES),  # far and slow
-        (0.020, 30 * MIB, 256 << 10),
+        (0.020, 30 * MIB, 512 << 10),
         (0.200, 100 * MIB, MAX_RANDOM_BYTES),
     ],
 )
-def test_about_half_of_what_fits_into_a_round_trip(round_trip: float, rate: float, size: int) -> None:
+def test_what_fits_into_a_round_trip(round_trip: float, rate: float, size: int) -> None:
     link = Link()
-    assert link.random_bytes == GRAIN_BYTES
     for _ in range(10):
         link.note(round_trip, 4 * MIB / rate, 4 * MIB)
     assert link.random_bytes == size
+
+
+def test_the_first_read_is_long_enough_to_learn_from() -> None:
+    link = Link()
+    link.note(0.02, 0.01, link.random_bytes)
+    assert link.bytes_per_second > 0
 
 
 def test_a_reply_that_met_a_queue_is_no_distance() -> None:

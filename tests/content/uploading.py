@@ -42,10 +42,7 @@ class Journal:
         self.records: dict[int, UploadRecord] = {}
         self.history: list[str] = []
 
-    async def asks(self, record: UploadRecord) -> None:
-        self.began(record)
-
-    def began(self, record: UploadRecord) -> None:
+    async def keep(self, record: UploadRecord) -> None:
         self.history.append("began" if record.upload_id else "asked")
         self.records[record.content] = record
 

@@ -66,6 +66,14 @@ def environment(home: Path, account: Account | None = None) -> dict[str, str]:
     return inherited | own
 
 
+def wait_until(condition: Callable[[], object], why: str, seconds: float = COMMAND_SECONDS) -> None:
+    """Return as soon as a condition is true, or fail saying why it should be by now."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.05)
+
+
 def run(
     *command: str | Path,
     cwd: Path | None = None,

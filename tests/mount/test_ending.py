@@ -6,14 +6,13 @@ import errno
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.mount.gate import Gate
-from tests.mount.mounting import Account, Mount, MountMaker, fails_with, is_mounted, run
+from tests.mount.mounting import Account, Mount, MountMaker, fails_with, is_mounted, run, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -36,13 +35,6 @@ def mount(rgw: RadosGateway, gate: Gate, new_mount: MountMaker) -> Mount:
     return mount
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def stored(s3: S3Client, mount: Mount, key: str) -> bytes:
     return s3.get_object(Bucket=mount.source, Key=key)["Body"].read()
 
@@ -53,7 +45,7 @@ def is_draining(mount: Mount) -> Callable[[], bool]:
 
 def test_programs_are_answered_while_the_mount_drains(s3: S3Client, gate: Gate, mount: Mount) -> None:
     os.kill(mount.pid, signal.SIGTERM)
-    wait_until(is_draining(mount))
+    wait_until(is_draining(mount), "it does not drain")
     assert (mount.path / "unsent").read_bytes() == b"acknowledged"
     with (mount.path / "unsent").open("ab") as file:
         file.write(b", and more")
@@ -68,7 +60,7 @@ def test_a_second_signal_ends_at_once_and_the_next_mount_sends(s3: S3Client, gat
     file = os.open(mount.path / "unsent", os.O_WRONLY | os.O_APPEND)
     os.write(file, b", and what no close acknowledged")
     os.kill(mount.pid, signal.SIGTERM)
-    wait_until(is_draining(mount))
+    wait_until(is_draining(mount), "it does not drain")
     os.kill(mount.pid, signal.SIGTERM)
     assert mount.wait(20) == 1
     with fails_with(errno.ENOTCONN):
@@ -111,7 +103,7 @@ def test_umount_8_returns_and_the_process_drains(s3: S3Client, gate: Gate, mount
 
 def test_umount_8_while_it_drains(s3: S3Client, gate: Gate, mount: Mount) -> None:
     os.kill(mount.pid, signal.SIGTERM)
-    wait_until(is_draining(mount))
+    wait_until(is_draining(mount), "it does not drain")
     mount.expect_log("fuse_reply")  # of a release that the unmount overtook
     run("fusermount3", "-u", mount.path)
     gate.reopen()

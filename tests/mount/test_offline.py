@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.mount.gate import Gate
-from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, attempt, python
+from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, attempt, python, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 MISSES = 60
 TIMEOUT_SECONDS = 3
-WAIT_SECONDS = 40.0
 OPTIONS = ("--timeout", f"{TIMEOUT_SECONDS}s", "--metadata-ttl", "600s")
 
 COUNT_MISSES = """
@@ -34,13 +32,6 @@ print(failed)
 """
 
 READ = "import sys; print(len(open(sys.argv[1], 'rb').read()))"
-
-
-def wait_until(condition: Callable[[], bool], why: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.2)
 
 
 @pytest.mark.deadline(240)

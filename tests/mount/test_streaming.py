@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from types_boto3_s3 import S3Client
 
-from tests.mount.mounting import BucketMaker, Mount, MountMaker
+from tests.mount.mounting import BucketMaker, Mount, MountMaker, wait_until
 
 MIB = 1 << 20
 FILES_AT_ONCE, FILE_MIB = 32, 40
@@ -43,10 +42,7 @@ def test_parts_are_there_before_the_file_is_closed(new_mount: MountMaker, bucket
     with (mount.path / "big").open("wb", buffering=0) as file:
         for number in range(64):
             file.write(block(number))
-        deadline = time.monotonic() + 60
-        while parts_of(s3, bucket, "big") < 7:
-            assert time.monotonic() < deadline, "the parts did not come while the file was open"
-            time.sleep(0.1)
+        wait_until(lambda: parts_of(s3, bucket, "big") >= 7, "the parts do not come while the file is open")
         file.seek(0)
         file.write(b"a header that is written last")
     mount.sync()
@@ -90,6 +86,18 @@ def test_a_streamed_file_that_is_renamed_is_copied_not_sent_again(
     assert mount.status()["requests"]["write"]["bytes_sent"] < len(body) + MIB
 
 
+def test_a_streamed_file_is_there_once_it_is_closed_whatever_the_grace(
+    new_mount: MountMaker, bucket: str, s3: S3Client
+) -> None:
+    mount: Mount = new_mount(bucket, options=["--grace", "3600"])
+    body = b"".join(map(block, range(40)))
+    (mount.path / "big").write_bytes(body)
+    (mount.path / "small").write_bytes(b"waits")
+    wait_until(lambda: s3.list_objects_v2(Bucket=bucket).get("Contents"), "the large file is not sent")
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["big"]
+    assert body_of(s3, bucket, "big") == body
+
+
 def test_many_large_files_at_once_stay_within_the_memory(new_mount: MountMaker, bucket: str, s3: S3Client) -> None:
     mount: Mount = new_mount(bucket)
 
@@ -115,10 +123,10 @@ def test_an_unlinked_file_leaves_no_upload(new_mount: MountMaker, bucket: str, s
             file.write(block(number))
         (mount.path / "big").unlink()
     mount.sync()
-    deadline = time.monotonic() + 30
-    while s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
-        assert time.monotonic() < deadline, "the upload of a file that is no more stays"
-        time.sleep(0.1)
+    wait_until(
+        lambda: not s3.list_multipart_uploads(Bucket=bucket).get("Uploads"),
+        "the upload of a file that is gone stays",
+    )
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
@@ -129,10 +137,7 @@ def test_an_interrupted_stream_goes_on_where_it_was(new_mount: MountMaker, bucke
     for number in range(64):
         os.write(file, block(number))
     os.fsync(file)
-    deadline = time.monotonic() + 60
-    while parts_of(s3, bucket, "big") < 7:
-        assert time.monotonic() < deadline, "the parts did not come while the file was open"
-        time.sleep(0.1)
+    wait_until(lambda: parts_of(s3, bucket, "big") >= 7, "the parts do not come while the file is open")
     mount.kill()
     with pytest.raises(OSError, match=r"."):
         os.close(file)
