@@ -13,7 +13,7 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ObjectVersion
 from spacesfs.content.content import Content
 from spacesfs.content.file import FileFactory, OpenFile
-from spacesfs.content.reader import FileReader
+from spacesfs.content.filereader import FileReader
 from spacesfs.errors import BadHandle, Conflict, Exists, FsError, NoSpace
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.ledger import Ledger, Place

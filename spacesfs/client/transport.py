@@ -39,6 +39,7 @@ from spacesfs.client.errors import (
     Untrusted,
 )
 from spacesfs.client.hashing import Body
+from spacesfs.client.http import HttpClient, tls_settings
 from spacesfs.client.retry import Allowance, RetryPolicy, parse_retry_after
 from spacesfs.client.signer import SignatureVersion, Signer
 from spacesfs.client.signing import Signable, encode_query
@@ -121,7 +122,7 @@ class Transport:
         self.bandwidth = Bandwidth(options.limit_down, options.limit_up)
         self._wire = _wire(endpoint, options, self.bandwidth)
         # It reads no environment, follows no redirect and adds no header of its own.
-        self._http = _Http(transport=self._wire, trust_env=False)
+        self._http = HttpClient(transport=self._wire, trust_env=False)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -363,7 +364,7 @@ def _check_headers(call: Call) -> None:
 
 def _wire(endpoint: Endpoint, options: ClientOptions, bandwidth: Bandwidth) -> httpx.AsyncBaseTransport:
     """Make what moves the bytes."""
-    tls = _tls(endpoint, options.ca_bundle)
+    tls = tls_settings(endpoint, options.ca_bundle)
     places = options.max_connections + 1  # the limiter sees to the calls; the last place is the probe's
     if options.http_transport == "own" and options.proxy is None:
         return WireTransport(tls, connections_per_host=places, idle_seconds=KEEPALIVE_SECONDS, bandwidth=bandwidth)
@@ -371,38 +372,6 @@ def _wire(endpoint: Endpoint, options: ClientOptions, bandwidth: Bandwidth) -> h
         return StockTransport(tls, connections=places, idle_seconds=KEEPALIVE_SECONDS, proxy=options.proxy)
     except ValueError as problem:
         raise EndpointError(f"the proxy can't be used: {problem}") from None  # its URL may hold a password
-
-
-class _NoCookies(httpx.Cookies):
-    """Keeps none. Spaces send none that matter, and looking for them takes a tenth of a small request's CPU."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Ignore the cookies of a response."""
-
-
-class _Http(httpx.AsyncClient):
-    """httpx's client without a memory."""
-
-    _nothing = _NoCookies()
-
-    @property
-    def cookies(self) -> httpx.Cookies:
-        """No cookies at all."""
-        return self._nothing
-
-    @cookies.setter
-    def cookies(self, cookies: object) -> None:
-        """Ignore cookies."""
-
-
-def _tls(endpoint: Endpoint, ca_bundle: Path | None) -> ssl.SSLContext:
-    """Return the TLS settings: the system's certificates or the user's, TLS 1.2 and up."""
-    if not endpoint.is_secure:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and cheap since it loads no certificates
-    try:
-        return ssl.create_default_context(cafile=ca_bundle)
-    except OSError as problem:  # also ssl.SSLError
-        raise EndpointError(f"CA bundle {ca_bundle} can't be used: {problem.strerror or problem}") from None
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:

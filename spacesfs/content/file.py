@@ -10,9 +10,10 @@ import trio
 from spacesfs.client.models import ObjectVersion
 from spacesfs.content.content import Content, Contents
 from spacesfs.content.extents import Extent
+from spacesfs.content.filereader import FileReader
 from spacesfs.content.plan import MAX_OBJECT_BYTES, SINGLE_PUT_BYTES
 from spacesfs.content.readahead import ReadAheadOptions
-from spacesfs.content.reader import FileReader, PageReader
+from spacesfs.content.reader import PageReader
 from spacesfs.errors import FileTooBig, StaleFile
 
 KEPT_BYTES = 32 << 20  # longer to download than a rename or a create should take on an ordinary line

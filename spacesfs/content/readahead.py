@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from spacesfs.content.extents import Extent
 
+START_BYTES = 1 << 20  # a long read here begins to read in order; the kernel's first ones overtake one another
+
 
 @dataclass(frozen=True, slots=True)
 class ReadAheadOptions:

@@ -20,7 +20,7 @@ from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
 from spacesfs.content.fetch import Fetch
 from spacesfs.content.link import Link
-from spacesfs.content.readahead import ReadAhead, ReadAheadOptions, Stream
+from spacesfs.content.readahead import START_BYTES
 from spacesfs.content.sharing import Reader, Readers
 from spacesfs.errors import StaleFile
 from spacesfs.metrics import Histogram, ReaderStatistics, ReadTotals
@@ -31,7 +31,6 @@ SMALL_BYTES = 1 << 20  # and up to here wherever it is read
 
 _LEAST_REQUEST_BYTES = 2 * GRAIN_BYTES
 _AHEAD_REQUESTS = 12  # of the client's 16 connections; the others are for those who wait
-_START_BYTES = 1 << 20  # a long read here begins to read in order; the kernel's first ones overtake one another
 
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 """Starts a background task in the mount's nursery."""
@@ -162,7 +161,7 @@ class PageReader:
     def request_around(self, version: ObjectVersion, extent: Extent, *, in_order: bool = True) -> Extent:
         """Return what to fetch with bytes that are missing."""
         share = self._share()
-        is_at_start = extent.start < _START_BYTES
+        is_at_start = extent.start < START_BYTES
         is_whole = version.size <= SMALL_BYTES or (version.size <= WHOLE_BYTES and in_order and is_at_start)
         if is_whole and version.size <= share:
             return Extent(0, version.size)
@@ -390,51 +389,3 @@ async def read_version(
 
 def _has(span: Page | Fetch, end: int) -> bool:
     return isinstance(span, Page) or span.has(end)
-
-
-class FileReader:
-    """The reading side of one handle."""
-
-    def __init__(self, pages: PageReader, options: ReadAheadOptions) -> None:
-        self._pages = pages
-        self._read_ahead = ReadAhead(options)
-
-    async def read(self, version: ObjectVersion, extent: Extent) -> bytes | memoryview:
-        """Return the bytes of an extent that lies within the object, and fetch what is likely to be asked next.
-
-        Raises:
-            StaleFile: The key holds another version by now, or none.
-        """
-        self._pages.readers.note(self, version)
-        stream = self._read_ahead.observe(extent)
-        view = self._pages.ready(version, extent)
-        if view is not None:
-            if stream.is_steady:
-                self._fetch_ahead(version, stream)
-            return view
-        in_order = stream.is_steady or (extent.start < _START_BYTES and extent.length >= GRAIN_BYTES)
-        wider = self._pages.request_around(version, extent, in_order=in_order)
-        self._pages.start(version, extent, wider)
-        if stream.is_steady:
-            stream.widen()
-            self._fetch_ahead(version, stream)
-        return await self._pages.read(version, extent, wider)
-
-    @property
-    def window_bytes(self) -> int:
-        """How far ahead of its widest stream it fetches."""
-        return max((stream.window_bytes for stream in self._read_ahead.streams), default=0)
-
-    def close(self) -> None:
-        """Nobody reads here any more."""
-        self._pages.leave(self)
-
-    def _fetch_ahead(self, version: ObjectVersion, stream: Stream) -> None:
-        """Keep the distance between what a stream has read and what is here or on its way."""
-        unit = self._pages.request_bytes
-        if stream.reached >= stream.target or stream.reached >= version.size:
-            return
-        left = self._pages.prefetch(version, Extent(stream.reached, -(-stream.target // unit) * unit), self)
-        if left.length and left.start <= stream.position:
-            stream.narrow(unit)
-        stream.reached = max(stream.reached, left.start)

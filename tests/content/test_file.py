@@ -15,8 +15,9 @@ from spacesfs.client.errors import ServerFault
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.content import Contents
 from spacesfs.content.file import KEPT_BYTES, FileFactory, OpenFile
+from spacesfs.content.filereader import FileReader
 from spacesfs.content.readahead import ReadAheadOptions
-from spacesfs.content.reader import FileReader, PageReader
+from spacesfs.content.reader import PageReader
 from spacesfs.content.staging import StagingArea
 from spacesfs.errors import NoSpace, StaleFile
 from tests.memory_store import Gate, MemoryStore

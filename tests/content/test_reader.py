@@ -16,8 +16,9 @@ from spacesfs.client.errors import AccessDenied, ServerFault
 from spacesfs.client.models import ObjectVersion
 from spacesfs.content.budget import ByteBudget
 from spacesfs.content.extents import Extent
+from spacesfs.content.filereader import FileReader
 from spacesfs.content.readahead import ReadAheadOptions
-from spacesfs.content.reader import MAX_REQUEST_BYTES, SMALL_BYTES, WHOLE_BYTES, FileReader, PageReader
+from spacesfs.content.reader import MAX_REQUEST_BYTES, SMALL_BYTES, WHOLE_BYTES, PageReader
 from spacesfs.errors import StaleFile
 from tests.memory_store import PIECE_BYTES, Gate, MemoryStore
 
