@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from tests.crash.calls import read_log
+from tests.crash.calls import Begun, Call, Rename, read_log
 from tests.crash.disks import Disk
 from tests.crash.oracle import Node, Oracle, Tree
 from tests.mount.mounting import Account, Mount, attempt, spacesfs_command
@@ -38,6 +38,8 @@ PROGRAMS = 4
 FIRST_LINES = 10
 BEGIN_SECONDS = 60.0
 """For the programs to write that many lines to their logs."""
+PENDING_SECONDS = 60.0
+"""For something acknowledged to be on its way when the time of the kill has come."""
 DRAIN_SECONDS = 150.0
 TIDY_SECONDS = 20.0
 """For what goes on after the last change is in the Space: the abortion of uploads, the deletion of staged files."""
@@ -65,7 +67,7 @@ class Plan:
         kills_while_draining: How often the mount is killed again while it is asked to send all.
         disk_mebibytes: The state folder is on a disk of this size; 0: on that of the test.
         cuts_power: That disk loses what was not fsynced.
-        is_pending: Something acknowledged must be on its way at the kill.
+        is_pending: Something acknowledged must be on its way at the kill, which waits for that.
         wanted_errors: What programs must have been told at some time, or the rounds show nothing.
         programs: How many work side by side.
     """
@@ -143,7 +145,7 @@ class Campaign:
         self._work_until_killed()
         pending = self._pending_keys()
         in_doubt = {f"{name}/{path}" for name, folder in self._oracle.folders.items() for path in folder.in_doubt()}
-        settled = {key for key in pending if key.rstrip("/") not in in_doubt}
+        settled = {key for key in pending if not in_doubt & {key, key.rstrip("/")}}
         self.tally.pending_at_kill += len(settled)
         self.tally.acknowledged += self._oracle.acknowledged - before
         if self._plan.is_pending and not settled:
@@ -180,8 +182,8 @@ class Campaign:
                 log.touch()
                 logs.append(log)
                 stack.enter_context(self._program(folder, log))
-            with self._trouble() as is_due:
-                self._wait_for_lines(logs, is_due)
+            with self._trouble() as proceed:
+                self._wait_for_lines(logs, proceed)
                 self._kill()
         for log in logs:
             self._oracle.read(read_log(log))
@@ -219,12 +221,42 @@ class Campaign:
             if time.monotonic() > started + BEGIN_SECONDS:
                 raise self._found("the programs do not begin")
             time.sleep(0.02)
-        begun, share = time.monotonic(), 0.0
-        while share < 1:
-            share = max(_lines(logs) / wanted, (time.monotonic() - begun) / self._plan.work_seconds)
-            proceed(min(share, 1.0))
+        begun = time.monotonic()
+
+        def share() -> float:
+            return max(_lines(logs) / wanted, (time.monotonic() - begun) / self._plan.work_seconds)
+
+        while (done := share()) < 1:
+            proceed(done)
             time.sleep(0.02)
+        proceed(1.0)
         time.sleep(self._chance.uniform(0, 0.2))
+        if self._plan.is_pending:
+            self._stop_while_pending(logs, lambda: proceed(share()))
+
+    def _stop_while_pending(self, logs: list[Path], go_on: Callable[[], None]) -> None:
+        """Stop the mount's processes at a moment at which something acknowledged is on its way.
+
+        While a disk is full, or a busy machine lets the programs do little, all may have been sent. Then they work on,
+        and trouble comes to its end.
+        """
+        assert self.mount.process is not None
+        group, deadline = self.mount.process.pid, time.monotonic() + PENDING_SECONDS
+        while True:
+            os.killpg(group, signal.SIGSTOP)
+            time.sleep(0.05)  # for the programs to note what was answered, and to run into the next call
+            if self._settled_keys(logs) or time.monotonic() > deadline:
+                return
+            os.killpg(group, signal.SIGCONT)
+            time.sleep(0.05)
+            go_on()
+
+    def _settled_keys(self, logs: list[Path]) -> set[str]:
+        """Return the pending keys that the last call of no program has to do with."""
+        begun = [[line for line in read_log(log) if isinstance(line, Begun)] for log in logs]
+        last = [lines[-1] for lines in begun if lines]
+        roots = tuple(f"{line.folder}/{path}".rstrip("/") + "/" for line in last for path in _paths(line.call))
+        return {key for key in self._pending_keys() if not f"{key.rstrip('/')}/".startswith(roots)}
 
     @contextmanager
     def _program(self, folder: str, log: Path) -> Iterator[None]:
@@ -359,3 +391,7 @@ class Campaign:
 
 def _lines(logs: list[Path]) -> int:
     return sum(log.read_bytes().count(b"\n") for log in logs)
+
+
+def _paths(call: Call) -> set[str]:
+    return {call.path, call.new_path} if isinstance(call, Rename) else {call.path}
