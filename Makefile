@@ -8,8 +8,8 @@ demo:  ## mount an embedded S3 server: stays until Ctrl-C on a terminal, else a 
 	@scripts/setup demo
 	$(BIN)/spacesfs demo $(ARGS)
 
-test: setup  ## the whole suite; ARGS="-k rename" runs a part of it
-	$(BIN)/python -m pytest $(ARGS)
+test: setup  ## the whole suite, by two workers; ARGS="-k rename" runs a part of it
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 soak: setup  ## kill a mount 200 times and more, and compare with the model for long; writes docs/soak.md; ARGS="--rounds 500"
 	$(BIN)/python -m tests.crash.soak $(ARGS)

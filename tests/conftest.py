@@ -7,6 +7,7 @@ installs it; nothing is skipped.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -126,15 +127,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> bool:
-    """Let a test that exceeds its time end the whole run, with the stacks of all threads.
+    """Let a test that exceeds its time end the whole process, with the stacks of all threads; a new worker goes on.
 
     A thread that waits for a mount cannot be killed before the mount answers, so the mounts go first.
     """
     factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - the hook gets no fixture
-    mounts_below = factory.getbasetemp()
+    mounts_below = factory.getbasetemp()  # of this worker alone
 
     def expire() -> None:
         abort_mounts(mounts_below)  # never one that a person or another run works in
+        if hasattr(item.config, "workerinput"):  # the standard output of a worker of xdist leads nowhere
+            item.config.get_terminal_writer()._file = sys.__stderr__ or sys.stderr  # noqa: SLF001 - it has no other way
         pytest_timeout.timeout_timer(item, settings)
 
     timer = threading.Timer(settings.timeout, expire)
