@@ -66,11 +66,15 @@ class Left:
 
 @dataclass(slots=True)
 class _Work:
-    """What is known of an intent beside itself. ``due`` and ``latest`` in seconds of trio's clock."""
+    """What is known of an intent beside itself. ``due`` and ``latest`` in seconds of trio's clock.
+
+    ``is_of_many``: it was one of many changes that were made at once.
+    """
 
     due: float
     latest: float
     is_hurried: bool = False
+    is_of_many: bool = False
     failures: int = 0
     error: Exception | None = None
     is_reported: bool = True
@@ -274,7 +278,7 @@ class Scheduler:
         keys = list(islice(waiting, _KEYS_A_TURN))
         for key in keys:
             if key in self._overlay and key not in self._work:  # else it is gone, or was changed by itself meanwhile
-                work = self._work[key] = _Work(due, due + _PATIENCE_SECONDS)
+                work = self._work[key] = _Work(due, due + _PATIENCE_SECONDS, is_of_many=True)
                 self._enqueue(key, work)
         if not keys:
             self._arriving.popleft()
@@ -302,11 +306,12 @@ class Scheduler:
         self._untie(loop)
 
     def _gather(self, key: str, work: _Work, now: float) -> None:
-        """Let a removal wait for others until they cease to come."""
+        """Let a removal wait for others until they cease to come; while a directory's objects are copied they do."""
         if not self._removals:
             self._removals_latest = now + _MOST_GATHERING_SECONDS
         self._removals[key] = None
-        quiet = now if work.is_hurried else now + self._grace_seconds
+        is_alone = not (work.is_of_many and self._overlay.has_dependents)
+        quiet = now if work.is_hurried and is_alone else now + self._grace_seconds
         self._removals_due = min(quiet, self._removals_latest)
 
     def _start_removals(self, loop: _Loop) -> None:
