@@ -262,6 +262,8 @@ class Executor:
             if source.key.endswith("/") and not source.size:
                 return await self._put_marker(intent, want)
             return await self._copy_onto_itself(source, want)
+        except Conflict:  # of the target's; the source is as it was, and may not be given up
+            raise
         except (PreconditionFailed, NoSuchKey, StaleFile):
             self._ledger.overtaken(intent)
             self._around.lost(intent, f"{source.key} was changed or removed by another host")

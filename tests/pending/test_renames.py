@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from trio.testing import MockClock
 
 from spacesfs.client.errors import ServerFault
 from spacesfs.client.models import Acl, CopyResult, ObjectProperties
+from spacesfs.errors import Conflict
 from spacesfs.tree.inodes import ROOT_NUMBER
 from tests.filesystem.assembled import Host
 from tests.filesystem.in_memory import Machine, Running
@@ -51,7 +53,7 @@ async def test_requests(machine: Machine, autojump_clock: MockClock) -> None:
         count = machine.store.count()
         assert (count.pop("copy"), count.pop("get_acl"), count.pop("delete_many")) == (len(KEYS), len(KEYS), 1)
         assert count.pop("list_page") <= len(KEYS) / 8
-        assert count.pop("head", 0) <= 3
+        assert count.pop("head", 0) <= len(KEYS) / 8  # where fewer than four are about to be copied
         assert not count
     for path in KEYS:
         assert machine.store.body(f"new/{path}") == path.encode()
@@ -83,7 +85,9 @@ async def test_what_was_described_is_described_under_the_new_name(machine: Machi
         assert ("head", f"new/{KEYS[0]}") not in machine.store.calls
 
 
-async def test_what_another_host_made_of_it_is_described_not_what_it_was(machine: Machine, autojump_clock: MockClock) -> None:
+async def test_what_another_host_made_of_it_is_described_not_what_it_was(
+    machine: Machine, autojump_clock: MockClock
+) -> None:
     """The same bytes with another mode: only the time of the listing tells that what is known is old."""
     async with machine.mounted() as running:
         host = host_of(machine, running)
@@ -109,7 +113,9 @@ async def test_tags_survive_a_rename_and_what_follows(machine: Machine, autojump
 
 
 @pytest.mark.parametrize("restarts", [True, False])
-async def test_what_another_host_puts_under_the_new_name_stays(machine: Machine, autojump_clock: MockClock, *, restarts: bool) -> None:
+async def test_what_another_host_puts_under_the_new_name_stays(
+    machine: Machine, autojump_clock: MockClock, *, restarts: bool
+) -> None:
     """Ours is kept beside it; one that it makes while others are copied, too."""
     taken = {f"new/{KEYS[5]}": "early", f"new/{KEYS[60]}": "late"}
 
@@ -129,6 +135,8 @@ async def test_what_another_host_puts_under_the_new_name_stays(machine: Machine,
     machine.store.set(f"new/{KEYS[60]}", b"late")
     async with machine.mounted() as running:
         host = host_of(machine, running)
+        with pytest.raises(Conflict) if restarts else nullcontext():
+            await host.settle()  # which tells of what was kept beside
         await host.settle()
         assert not list(running.parts.ledger.overlay)
     held = {key: machine.store.body(key) for key in machine.store.names()}
@@ -147,7 +155,7 @@ async def test_what_another_host_changes_under_the_old_name_stays(machine: Machi
         machine.store.remove(f"old/{KEYS[6]}")
         await trio.sleep(100)
         assert not list(running.parts.ledger.overlay)
-        assert len(running.parts.surroundings.notices) == 2
+        assert len(running.parts.surroundings.notices) == 3  # two are not there, one is not removed
     held = {key: machine.store.body(key) for key in machine.store.names()}
     assert held.pop(f"old/{KEYS[5]}") == b"theirs"
     assert held == {f"new/{path}": path.encode() for path in KEYS if path not in (KEYS[5], KEYS[6])}
@@ -155,7 +163,9 @@ async def test_what_another_host_changes_under_the_old_name_stays(machine: Machi
 
 @pytest.mark.parametrize("call", ["list_page", "get_acl", "copy", "head", "delete_many"])
 @pytest.mark.parametrize("is_lost", [True, False])
-async def test_what_fails_is_done_in_the_end(machine: Machine, autojump_clock: MockClock, call: str, *, is_lost: bool) -> None:
+async def test_what_fails_is_done_in_the_end(
+    machine: Machine, autojump_clock: MockClock, call: str, *, is_lost: bool
+) -> None:
     failures = 0
 
     async def fail(name: str, key: str) -> None:
@@ -199,7 +209,9 @@ class OtherServer(MemoryStore):
 
 @pytest.mark.parametrize("changes", [True, False])
 @pytest.mark.parametrize("suffix", ["", "-2"], ids=["one request", "parts"])
-async def test_a_server_that_ignores_what_is_to_be_copied(machine: Machine, autojump_clock: MockClock, suffix: str, *, changes: bool) -> None:
+async def test_a_server_that_ignores_what_is_to_be_copied(
+    machine: Machine, autojump_clock: MockClock, suffix: str, *, changes: bool
+) -> None:
     """That the source is the one that was meant is found by its ETag; it is deleted only then."""
     machine.store = store = OtherServer()
     store.set("old/f", b"ours", etag="1" * 32 + suffix)
