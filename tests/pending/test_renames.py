@@ -35,10 +35,9 @@ def host_of(machine: Machine, running: Running) -> Host:
 
 
 async def mode_of(host: Host, path: str) -> int:
-    number = ROOT_NUMBER
+    inode = host.parts.table[ROOT_NUMBER]
     for segment in path.split("/"):
-        inode = await host.fs.lookup(number, segment.encode())
-        number = inode.number
+        inode = await host.fs.lookup(inode.number, segment.encode())
     return inode.attributes.mode & 0o777
 
 
