@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import trio
 
-from spacesfs.client.models import ObjectInfo, ObjectVersion
+from spacesfs.client.models import ListedObject, ObjectInfo, ObjectVersion
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.overlay import Overlay
@@ -115,12 +115,15 @@ class Surroundings:
         """Let those who read a version go on although it is about to be replaced."""
         await self._files.keep_readers(version)
 
-    def confirmed(self, done: Intent, info: ObjectInfo | None) -> None:
+    def confirmed(self, done: Intent, info: ObjectInfo | ListedObject | None) -> None:
         """Bring the view, the inode and its handles up to date with what the Space holds by now."""
         if info is None:
             self._view.note_removed(done.key)
             return
-        self._view.note_stored(info)
+        if isinstance(info, ListedObject):
+            self._view.note_copied(info)
+        else:
+            self._view.note_stored(info)
         inode = self._table.by_key(done.key)
         if inode is None or inode.attributes.is_directory:
             return

@@ -248,6 +248,7 @@ class Namespace:
         """List a directory into a move of it, page by page; ``replaces`` is the marker that its own will replace."""
         async with aclosing(self._store.list(tree.prefix)) as pages:
             async for page in pages:
+                await self._view.recall(page.objects)  # copies are described as their sources are
                 for listed in page.objects:
                     check_key(tree.new_key(listed.key))
                     version = ObjectVersion(listed.key, listed.etag, listed.size)

@@ -251,9 +251,13 @@ class ObjectCache:
         """Take a description from the disk."""
         self._known[row.key] = _Described(row, None)
 
-    def forget(self, key: str) -> None:
-        """Drop what is known of a key."""
+    def drop(self, key: str) -> None:
+        """Drop what this mount knows of a key."""
         self._known.pop(key, None)
+
+    def forget(self, key: str) -> None:
+        """As `drop`, for all mounts of this host."""
+        self.drop(key)
         if self._keeper is not None:
             self._keeper.forget(key)
 

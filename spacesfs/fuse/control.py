@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 32
 REQUEST_SECONDS = 5.0
-SEND_SECONDS = 10.0
+SEND_SECONDS = 10.0  # for each piece of a reply: a status with all changes of a large rename has many megabytes
+PIECE_BYTES = 256 << 10
 
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
@@ -235,8 +236,9 @@ async def _send(stream: trio.SocketStream, reply: Reply) -> bool:
     except UnicodeEncodeError:
         line = encode_line(Failed("the reply holds a name that is not text", "EILSEQ"))
     try:
-        with trio.fail_after(SEND_SECONDS):
-            await stream.send_all(line)
+        for start in range(0, len(line), PIECE_BYTES):
+            with trio.fail_after(SEND_SECONDS):
+                await stream.send_all(line[start : start + PIECE_BYTES])
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         log.debug("control client left or stalled: %r", error)
         return False

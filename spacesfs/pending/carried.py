@@ -29,11 +29,15 @@ class DescribingStore(Protocol):
 
 
 class Carried:
-    """Finds what the next object of a key has to carry. ``known`` returns what is remembered of exactly one version."""
+    """Finds what the next object of a key has to carry.
+
+    Attributes:
+        known: Returns what is remembered of exactly one version, or None.
+    """
 
     def __init__(self, store: DescribingStore, known: Callable[[ObjectVersion], ObjectInfo | None]) -> None:
         self._store = store
-        self._known = known
+        self.known = known
 
     async def by(self, info: ObjectInfo) -> ObjectProperties:
         """Return everything a rewrite of an object must send again; asks for what HEAD does not tell."""
@@ -64,7 +68,7 @@ class Carried:
         Raises:
             StaleFile: The key holds another one by now, or none.
         """
-        info = self._known(version)
+        info = self.known(version)
         if info is None:
             with suppress(NoSuchKey):
                 info = await self._store.head(version.key)
@@ -72,9 +76,10 @@ class Carried:
             raise StaleFile
         return info
 
-    async def acl(self, info: ObjectInfo) -> Acl:
-        """Return an object's canned ACL, which a copy must be given."""
-        return info.properties.acl or await self._store.get_acl(info.key)
+    async def acl(self, version: ObjectVersion, info: ObjectInfo | None) -> Acl:
+        """Return an object's canned ACL, which a copy must be given; ``info`` is what is known of the object."""
+        known = info.properties.acl if info is not None else None
+        return known or await self._store.get_acl(version.key)
 
     async def _of_source(self, want: Present) -> ObjectProperties:
         """Return what the source carries; nothing if it is gone and only its properties were wanted."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from spacesfs.client.errors import NoSuchKey, PreconditionFailed, SpacesError
 from spacesfs.client.hashing import md5_hex
 from spacesfs.client.models import (
     Acl,
     CopyResult,
+    ListedObject,
     ObjectInfo,
     ObjectProperties,
     ObjectVersion,
@@ -26,16 +27,20 @@ from spacesfs.pending.carried import Carried
 from spacesfs.pending.conditions import ConditionalPuts
 from spacesfs.pending.intents import Intent, Present
 from spacesfs.pending.ledger import Ledger
+from spacesfs.pending.looks import LookingStore, Looks
 from spacesfs.pending.removals import Removals, RemovalStore
 from spacesfs.pending.uploads import Target, Uploads
 
 log = logging.getLogger(__name__)
 
+Stored: TypeAlias = ObjectInfo | ListedObject
+"""An object that was just stored; of a copy of one that nobody has asked for no more is known than listings show."""
+
 MAX_COPY_OBJECT_BYTES = 5 << 30  # S3 API, CopyObject: size of the source
 _ASIDE = ".spacesfs-aside"
 
 
-class ChangeStore(UploadStore, RemovalStore, Protocol):
+class ChangeStore(UploadStore, RemovalStore, LookingStore, Protocol):
     """What is needed of a bucket here."""
 
     async def copy(
@@ -59,8 +64,8 @@ class Surroundings(Protocol):
     def keep_readers(self, version: ObjectVersion) -> Awaitable[None]:
         """Let those who read a version go on although it is about to be replaced."""
 
-    def confirmed(self, intent: Intent, info: ObjectInfo | None) -> None:
-        """The Space holds what an intent wanted."""
+    def confirmed(self, intent: Intent, info: Stored | None) -> None:
+        """The Space holds what an intent wanted: an object, or nothing."""
 
     def step_aside(self, intent: Intent) -> str:
         """Another host has the name: give ours one beside it, and return its key."""
@@ -89,7 +94,8 @@ class Executor:
         self._uploads = uploads
         self._budget = budget
         self._around = surroundings
-        self._removals = Removals(store, self._confirm, ledger.overtaken, surroundings.lost)
+        self._looks = Looks(store)
+        self._removals = Removals(store, self._looks, self._confirm, ledger.overtaken, surroundings.lost)
 
     def is_held(self, intent: Intent) -> bool:
         """Say whether an intent has to wait for a program."""
@@ -123,14 +129,14 @@ class Executor:
             await self.remove([intent])
             return
         try:
-            info = await self._store_or_copy(intent, want)
+            stored = await self._store_or_copy(intent, want)
         except Conflict:
             await self._give_way(intent, want)
             raise
-        if info is not None:
-            self._confirm(intent, info)
+        if stored is not None:
+            self._confirm(intent, stored)
 
-    def _confirm(self, intent: Intent, info: ObjectInfo | None) -> None:
+    def _confirm(self, intent: Intent, info: Stored | None) -> None:
         version = ObjectVersion(info.key, info.etag, info.size) if info is not None else None
         self._ledger.confirm(intent, version)
         self._around.confirmed(intent, info)
@@ -144,7 +150,7 @@ class Executor:
         key = f"{intent.key}{_ASIDE}-{intent.order}"
 
         async def copy() -> ObjectVersion:
-            acl = await self._carried.acl(await self._carried.info(source))
+            acl = await self._carried.acl(source, await self._carried.info(source))
             result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
             return ObjectVersion(key, result.etag, source.size)
 
@@ -158,7 +164,7 @@ class Executor:
 
     # --- an object made of local bytes
 
-    async def _store_or_copy(self, intent: Intent, want: Present) -> ObjectInfo | None:
+    async def _store_or_copy(self, intent: Intent, want: Present) -> Stored | None:
         """Return what the key holds now; None when something is left to do."""
         if want.content is None:
             return await self._copy(intent, want)
@@ -245,45 +251,86 @@ class Executor:
 
     # --- an object made of another
 
-    async def _copy(self, intent: Intent, want: Present) -> ObjectInfo | None:
-        source, key = want.source, intent.key
+    async def _copy(self, intent: Intent, want: Present) -> Stored | None:
+        source = want.source
         assert source is not None, "an object without local bytes is a copy"
         try:
             if source.size > MAX_COPY_OBJECT_BYTES:
                 return await self._copy_large(intent, want, source)
-            if source.key == key and key.endswith("/") and not source.size:
+            if source.key != intent.key:
+                return await self._copy_from(intent, want, source)
+            if source.key.endswith("/") and not source.size:
                 return await self._put_marker(intent, want)
-            if source.key == key:
-                properties = await self._carried.wanted(key, want)
-                result = await self._store.copy(key, key, source_etag=source.etag, replace=properties)
-            else:
-                properties, result = await self._copy_from(intent, want, source)
-            _check_copy(source, result)
+            return await self._copy_onto_itself(source, want)
+        except Conflict:  # of the target's; the source is as it was, and may not be given up
+            raise
         except (PreconditionFailed, NoSuchKey, StaleFile):
             self._ledger.overtaken(intent)
             self._around.lost(intent, f"{source.key} was changed or removed by another host")
             return None
-        version = ObjectVersion(key, result.etag, source.size)
-        return replace(stored_info(version, properties), last_modified_ns=result.last_modified_ns)
 
-    async def _copy_from(
-        self, intent: Intent, want: Present, source: ObjectVersion
-    ) -> tuple[ObjectProperties, CopyResult]:
+    async def _copy_onto_itself(self, source: ObjectVersion, want: Present) -> ObjectInfo:
+        properties = await self._carried.wanted(source.key, want)
+        result = await self._store.copy(source.key, source.key, source_etag=source.etag, replace=properties)
+        _check_copy(source, result)
+        return _copied(source, source.key, result, properties)
+
+    async def _copy_from(self, intent: Intent, want: Present, source: ObjectVersion) -> Stored:
+        """Give an object another name. What is carried is found before the target is looked at, which comes last.
+
+        The source is described only if that is known, or worth a request: where something would be replaced, should
+        the server ignore that only this version is to be copied; and of markers, which tell what a directory is like.
+        """
+        key = intent.key
+        if want.attributes is not None or want.properties is not None:
+            properties = await self._carried.wanted(key, want)
+            return _copied(source, key, await self._copy_over(intent, source, given=properties), properties)
+        if intent.base is not None or key.endswith("/"):
+            info: ObjectInfo | None = await self._carried.info(source)
+        else:
+            info = self._carried.known(source)
+        acl = await self._carried.acl(source, info)
+        result = await self._copy_over(intent, source, acl=acl)
+        if info is None:
+            return ListedObject(key, source.size, result.etag, result.last_modified_ns)
+        return replace(
+            info,
+            key=key,
+            etag=result.etag,
+            last_modified_ns=result.last_modified_ns,
+            properties=replace(info.properties, acl=acl),
+            version_id="",
+        )
+
+    async def _copy_over(
+        self,
+        intent: Intent,
+        source: ObjectVersion,
+        *,
+        given: ObjectProperties | None = None,
+        acl: Acl | None = None,
+    ) -> CopyResult:
+        """Copy to a key that holds what is expected: that is looked at just before, for copies know no conditions.
+
+        Raises:
+            Conflict: Another host has the key.
+            StaleFile, PreconditionFailed, NoSuchKey: The source is not what it was.
+        """
         key, base = intent.key, intent.base
-        await self._puts.check(key, base.etag if base is not None else None, {*intent.attempts, source.etag})
+        now = await self._looks.etag(key)
+        if now not in {None, source.etag, *intent.attempts} and (base is None or now != base.etag):
+            raise Conflict
         if base is not None:
             await self._around.keep_readers(base)
         if self._ledger.is_as_journaled(intent):
             self._ledger.note_attempt(key, source.etag)
         else:
             await self._ledger.note_attempt_safely(key, source.etag)
-        if want.attributes is not None or want.properties is not None:
-            properties = await self._carried.wanted(key, want)
-            return properties, await self._store.copy(source.key, key, source_etag=source.etag, replace=properties)
-        info = await self._carried.info(source)
-        acl = await self._carried.acl(info)
-        result = await self._store.copy(source.key, key, source_etag=source.etag, acl=acl)
-        return replace(info.properties, acl=acl), result
+        result = await self._store.copy(source.key, key, source_etag=source.etag, replace=given, acl=acl)
+        _check_copy(source, result)
+        if result.etag != source.etag and (await self._store.head(source.key)).etag != source.etag:
+            raise StaleFile
+        return result
 
     async def _put_marker(self, intent: Intent, want: Present) -> ObjectInfo:
         """Give a directory's marker other properties: a PUT of nothing has conditions, which a copy has not."""
@@ -344,6 +391,11 @@ def stored_info(version: ObjectVersion, properties: ObjectProperties) -> ObjectI
     """Describe an object just stored; the reply to a PUT tells no time, which 0 stands for."""
     known = replace(properties, acl=properties.acl or "private", tags=properties.tags or "")
     return ObjectInfo(version.key, version.size, version.etag, 0, known)
+
+
+def _copied(source: ObjectVersion, key: str, result: CopyResult, properties: ObjectProperties) -> ObjectInfo:
+    info = stored_info(ObjectVersion(key, result.etag, source.size), properties)
+    return replace(info, last_modified_ns=result.last_modified_ns)
 
 
 def _check_copy(source: ObjectVersion, result: CopyResult) -> None:

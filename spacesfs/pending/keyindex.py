@@ -16,6 +16,11 @@ class KeyIndex(Generic[K]):
     def __init__(self) -> None:
         self._keys: dict[K, str | set[str]] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there are no keys."""
+        return not self._keys
+
     def as_dict(self) -> dict[K, AbstractSet[str]]:
         """Return all keys, by what they belong to."""
         return {at: self.get(at) for at in self._keys}

@@ -167,6 +167,11 @@ class Overlay:
         """Return the other keys whose intents need the object that a key holds in the Space."""
         return self._dependents.get(key)
 
+    @property
+    def has_dependents(self) -> bool:
+        """Say whether any key's intent needs the object of another."""
+        return not self._dependents.is_empty
+
     def users(self, content: int) -> AbstractSet[str]:
         """Return the keys that shall hold a local content."""
         return self._users.get(content)

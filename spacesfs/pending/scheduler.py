@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import trio
 
-from spacesfs.client.errors import SpacesError
+from spacesfs.client.errors import DeadlineExceeded, SpacesError
 from spacesfs.content.upload import Busy
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.keyindex import KeyIndex
@@ -66,11 +66,15 @@ class Left:
 
 @dataclass(slots=True)
 class _Work:
-    """What is known of an intent beside itself. ``due`` and ``latest`` in seconds of trio's clock."""
+    """What is known of an intent beside itself. ``due`` and ``latest`` in seconds of trio's clock.
+
+    ``is_of_many``: it was one of many changes that were made at once.
+    """
 
     due: float
     latest: float
     is_hurried: bool = False
+    is_of_many: bool = False
     failures: int = 0
     error: Exception | None = None
     is_reported: bool = True
@@ -104,6 +108,7 @@ class Scheduler:
         self._removals: dict[str, None] = {}
         self._removals_due = float("inf")
         self._removals_latest = float("inf")
+        self._most_removals = MAX_REMOVALS
         self._arriving: deque[tuple[float, Iterator[str]]] = deque()  # due, and keys of whom nothing is known yet
         self._blocked: KeyIndex[str] = KeyIndex()
         self._read_on: set[str] = set()
@@ -274,7 +279,7 @@ class Scheduler:
         keys = list(islice(waiting, _KEYS_A_TURN))
         for key in keys:
             if key in self._overlay and key not in self._work:  # else it is gone, or was changed by itself meanwhile
-                work = self._work[key] = _Work(due, due + _PATIENCE_SECONDS)
+                work = self._work[key] = _Work(due, due + _PATIENCE_SECONDS, is_of_many=True)
                 self._enqueue(key, work)
         if not keys:
             self._arriving.popleft()
@@ -297,21 +302,22 @@ class Scheduler:
                 self._put_off.append(key)
                 continue
             loop.team.start_soon(self._run, loop.performer, self._begin([intent], slots), slots)
-        if self._removals and (self._removals_due <= now or len(self._removals) >= MAX_REMOVALS):
+        if self._removals and (self._removals_due <= now or len(self._removals) >= self._most_removals):
             self._start_removals(loop)
         self._untie(loop)
 
     def _gather(self, key: str, work: _Work, now: float) -> None:
-        """Let a removal wait for others until they cease to come."""
+        """Let a removal wait for others until they cease to come; while a directory's objects are copied they do."""
         if not self._removals:
             self._removals_latest = now + _MOST_GATHERING_SECONDS
         self._removals[key] = None
-        quiet = now if work.is_hurried else now + self._grace_seconds
+        is_alone = not (work.is_of_many and self._overlay.has_dependents)
+        quiet = now if work.is_hurried and is_alone else now + self._grace_seconds
         self._removals_due = min(quiet, self._removals_latest)
 
     def _start_removals(self, loop: _Loop) -> None:
         batch: list[Intent] = []
-        while self._removals and len(batch) < MAX_REMOVALS:
+        while self._removals and len(batch) < self._most_removals:
             key = next(iter(self._removals))
             del self._removals[key]
             work, intent = self._work.get(key), self._overlay.get(key)
@@ -419,17 +425,23 @@ class Scheduler:
         works = [(intent, self._work.get(intent.key)) for intent in intents]
         try:
             await attempt
+            self._most_removals = min(max(2 * len(intents), self._most_removals), MAX_REMOVALS)
         except Busy:  # no failure: a program writes without a pause, and goes first
             for _, work in works:
                 if work is not None:
                     work.due = trio.current_time() + _RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - whatever it is, the change is kept, shown, and tried again
+            if isinstance(error, DeadlineExceeded):  # the answer to one request for all comes when the last is removed
+                self._most_removals = max(len(works) // 2, 1) if len(works) > 1 else self._most_removals
+            failed: dict[str, _Work] = {}
             for intent, work in works:
                 now = self._overlay.get(intent.key)
                 is_done = len(works) > 1 and now is None
                 is_outdated = now is not None and now.want != intent.want  # what is wanted now was not tried yet
                 if work is not None and not is_done and not is_outdated:
-                    self._note_failure(intent.key, work, error)
+                    self._note_failure(work, error)
+                    failed[intent.key] = work
+            _log_failures(failed, error)
         finally:
             slots.used -= 1
             for intent in intents:
@@ -450,15 +462,13 @@ class Scheduler:
             self.retry(intent.key)
         self._unblock(intent.key)
 
-    def _note_failure(self, key: str, work: _Work, error: Exception) -> None:
+    def _note_failure(self, work: _Work, error: Exception) -> None:
         work.failures += 1
         work.error, work.is_hurried = error, False
         work.is_reported = isinstance(error, SpacesError) and error.retryable  # it passes; the bytes are safe meanwhile
         delay = min(_RETRY_SECONDS * 2.0 ** min(work.failures - 1, 10), _MAX_RETRY_SECONDS)
         work.due = trio.current_time() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - to spread retries, no secret
         work.latest = max(work.latest, work.due)
-        level = logging.WARNING if work.failures == 1 else logging.INFO
-        log.log(level, "%s is not in the Space yet: %s", key, str(error) or type(error).__name__)
 
     def retry(self, key: str) -> None:
         """What a change waited for is gone; its time stays as it was."""
@@ -482,6 +492,15 @@ class Scheduler:
         self._wake.set()
         self._ended.set()
         self._ended = trio.Event()
+
+
+def _log_failures(failed: dict[str, _Work], error: Exception) -> None:
+    """Tell of changes that one attempt failed to make, the first time loudly."""
+    if failed:
+        first, others = next(iter(failed)), len(failed) - 1
+        level = logging.WARNING if any(work.failures == 1 for work in failed.values()) else logging.INFO
+        what = f"{first} and {others} more are" if others else f"{first} is"
+        log.log(level, "%s not in the Space yet: %s", what, str(error) or type(error).__name__)
 
 
 async def _give_way(number: int) -> None:

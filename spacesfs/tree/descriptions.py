@@ -57,6 +57,7 @@ class Descriptions:
         self._memory = memory
         self._objects = ObjectCache(ttl_seconds, memory, store.server_time_ns)
         self._removals = 0
+        self._asking: list[set[str]] = []  # of each question under way, the keys that were outdated meanwhile
         self._ahead = Ahead(self._describe_ahead, self._is_known, spawn) if spawn is not None else None
 
     def get(self, listed: ListedObject) -> ObjectInfo | None:
@@ -81,6 +82,12 @@ class Descriptions:
         self._removals += 1
         self._objects.forget(key)
 
+    def outdate(self, key: str) -> None:
+        """An object was stored that nobody has described yet; who is being told of an earlier one asks again."""
+        self._objects.forget(key)
+        for outdated in self._asking:
+            outdated.add(key)
+
     def forget_below(self, prefix: str) -> None:
         """Drop what this mount knows of all keys that begin with a prefix."""
         self._objects.forget_below(prefix)
@@ -94,6 +101,13 @@ class Descriptions:
             for row in await self._memory.find(list(unknown)):
                 if self._objects.get(unknown[row.key]) is None:  # still
                     self._objects.recall(row)
+
+    async def recall(self, objects: Sequence[ListedObject]) -> None:
+        """As `learn`, and forget what is not as listed: who asks for a version knows no more of it than its ETag."""
+        await self.learn(objects)
+        for listed in objects:
+            if self._objects.get(listed) is None:
+                self._objects.drop(listed.key)
 
     async def of_listed(self, prefix: str, name: str, listing: Listing) -> ObjectInfo | None:
         """Describe a file that a fresh listing shows, and some of those after it; None if it is gone."""
@@ -118,10 +132,7 @@ class Descriptions:
         """Ask the Space for an object; None if there is none. Remembers the answer; ``info`` if that is it."""
         before, removals = self._objects.latest(key), self._removals
         if info is None:
-            try:
-                info = await self._store.head(key)
-            except NoSuchKey:
-                info = None
+            info = await self._head(key)
         now = self._objects.latest(key)
         if now is not before and (now is not None or self._removals != removals):
             return now  # changed here while the Space was asked: the answer is older
@@ -133,6 +144,19 @@ class Descriptions:
             info = replace(info, properties=known.properties)  # and with it what a HEAD does not tell: ACL and tags
         self._objects.store(info, listed)
         return info
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        while True:
+            outdated: set[str] = set()
+            self._asking.append(outdated)
+            try:
+                info = await self._store.head(key)
+            except NoSuchKey:
+                info = None
+            finally:
+                self._asking[:] = [other for other in self._asking if other is not outdated]
+            if key not in outdated:
+                return info
 
     def _is_known(self, listed: ListedObject) -> bool:
         return self._objects.get(listed) is not None

@@ -88,7 +88,7 @@ def keys_in(listing: Listing, key: str) -> Iterator[str]:
     yield from (f"{key}{segment_in(name)}/" for name in listing.directories)
 
 
-def note_file(segment: str, info: ObjectInfo, listing: Listing) -> None:
+def note_file(segment: str, info: ObjectInfo | ListedObject, listing: Listing) -> None:
     """A file was stored, or described."""
     name = name_of(segment)
     if name in listing.directories:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -352,6 +352,18 @@ class View:
             return
         self._update_listing(info)
 
+    def note_copied(self, listed: ListedObject) -> None:
+        """A file was stored by this mount, as a copy of one that was not described either."""
+        self._changes += 1
+        self._absent.pop(listed.key, None)
+        self._note_directories(listed.key)
+        self._objects.outdate(listed.key)
+        self._update_listing(listed)
+
+    async def recall(self, objects: Sequence[ListedObject]) -> None:
+        """Recall what this host knows of a page of a listing, and forget what is known of other versions."""
+        await self._objects.recall(objects)
+
     def _note_directories(self, key: str) -> None:
         """The directories that a key lies in are there, for they hold it."""
         directory = split_key(key)[0]
@@ -438,6 +450,6 @@ class View:
         """Return a described object as what is behind a name."""
         return Found(attributes_of(info, self._defaults), ObjectVersion(info.key, info.etag, info.size))
 
-    def _update_listing(self, info: ObjectInfo) -> None:
+    def _update_listing(self, info: ObjectInfo | ListedObject) -> None:
         prefix, name = split_key(info.key)
         self._listings.change(prefix, partial(note_file, name, info))

@@ -1,8 +1,9 @@
 """Work on names through spacesfs, s3fs and rclone, in turn, over TLS from the same RADOS gateway, 20 ms far.
 
 ``python -m tests.bench.namespace`` prints a Markdown table of rates and, with ``--objects N``, how a directory of N
-objects is listed. Each measurement has a fresh mount and an empty cache, but for the second ``ls -l``, whose cache
-is that of the first. A change counts when the server shows it; the time until the call returned is told beside it.
+objects is listed; ``--only mv`` measures nothing but renaming, and removing what was renamed. Each measurement has a
+fresh mount and an empty cache, but for the second ``ls -l``, whose cache is that of the first. A change counts when the
+server shows it; the time until the call returned is told beside it.
 """
 
 from __future__ import annotations
@@ -169,7 +170,9 @@ def main() -> None:
     parser.add_argument(
         "--objects", type=int, default=0, help="also list a directory of so many (default: %(default)s)"
     )
+    parser.add_argument("--only", choices=WORKS, action="append", help="measure this alone; may be given again")
     options = parser.parse_args()
+    works = options.only or list(WORKS)
     present = [candidate for candidate in CANDIDATES if shutil.which(candidate.program)]
     with RadosGateway() as rgw, Edge(rgw.endpoint, latency_ms=FAR_MS) as edge:
         s3 = boto3.client(
@@ -182,40 +185,62 @@ def main() -> None:
         )
         s3.create_bucket(Bucket=BUCKET)
         space = Space(s3)
-        space.fill([f"many/f{number:04}" for number in range(FILES)])
-        space.fill([f"tree/d{number % FOLDERS:03}/f{number:05}" for number in range(FOUND)])
+        if "ls" in works:
+            space.fill([f"many/f{number:04}" for number in range(FILES)])
+        if "find" in works:
+            space.fill([f"tree/d{number % FOLDERS:03}/f{number:05}" for number in range(FOUND)])
         account = Account(edge.https_url, rgw.access_key, rgw.secret_key, edge.ca_bundle)
-        print(measured(present, account, space))
+        print(measured(present, account, space, works))
         if options.objects:
             space.fill([f"huge/{number:07}" for number in range(options.objects)])
             print(huge(present, account, space, options.objects))
 
 
-def measured(present: list[Candidate], account: Account, space: Space) -> str:
+@dataclass(frozen=True)
+class Measured:
+    """What one candidate did: files a second by work, and seconds until a call returned."""
+
+    rates: dict[str, float]
+    told: dict[str, float]
+
+
+def measure_ls(candidate: Candidate, account: Account, _: Space) -> Measured:
+    first, second = ls_l(candidate, account)
+    return Measured({f"`ls -l` of {FILES} files": first, "... from a fresh mount, same cache folder": second}, {})
+
+
+def measure_find(candidate: Candidate, account: Account, _: Space) -> Measured:
+    return Measured({f"`find` over {FOUND} files in {FOLDERS} directories": find(candidate, account)}, {})
+
+
+def measure_mv(candidate: Candidate, account: Account, space: Space) -> Measured:
+    mv, mv_told, rm, rm_told = move_and_remove(candidate, account, space)
+    rates = {f"`mv` of a directory of {FILES} files, settled": mv, "`rm -r` of it, settled": rm}
+    return Measured(rates, {"mv": mv_told, "rm": rm_told})
+
+
+WORKS = {"ls": measure_ls, "find": measure_find, "mv": measure_mv}
+
+
+def measured(present: list[Candidate], account: Account, space: Space, works: list[str]) -> str:
     """Measure all but the huge directory; return a Markdown table."""
     rates: dict[str, dict[str, float]] = {}
     told: dict[str, dict[str, float]] = {}
     for candidate in present:
-        first, second = ls_l(candidate, account)
-        mv, mv_told, rm, rm_told = move_and_remove(candidate, account, space)
-        found = {
-            f"`ls -l` of {FILES} files": first,
-            "... from a fresh mount, same cache folder": second,
-            f"`find` over {FOUND} files in {FOLDERS} directories": find(candidate, account),
-            f"`mv` of a directory of {FILES} files, settled": mv,
-            "`rm -r` of it, settled": rm,
-        }
-        told[candidate.name] = {"mv": mv_told, "rm": rm_told}
-        print(f"{candidate.name}: {found} {told[candidate.name]}", file=sys.stderr)
-        for work, rate in found.items():
-            rates.setdefault(work, {})[candidate.name] = rate
+        for work in works:
+            found = WORKS[work](candidate, account, space)
+            print(f"{candidate.name}: {found.rates} {found.told}", file=sys.stderr)
+            for name, rate in found.rates.items():
+                rates.setdefault(name, {})[candidate.name] = rate
+            for name, seconds in found.told.items():
+                told.setdefault(name, {})[candidate.name] = seconds
     names = [candidate.name for candidate in present]
     lines = [f"| files a second | {' | '.join(names)} | ratio |", f"|---|{'---|' * len(names)}---|"]
-    for work, each in rates.items():
-        lines.append(f"| {work} | {' | '.join(f'{each[name]:.0f}' for name in names)} | {ratio(each):.1f} |")
-    for work in ("mv", "rm"):
-        cells = " | ".join(f"{told[name][work]:.1f} s" for name in names)
-        lines.append(f"| until `{work}` returned | {cells} | |")
+    for name, each in rates.items():
+        lines.append(f"| {name} | {' | '.join(f'{each[other]:.0f}' for other in names)} | {ratio(each):.1f} |")
+    for name, seconds_of_each in told.items():
+        cells = " | ".join(f"{seconds_of_each[other]:.1f} s" for other in names)
+        lines.append(f"| until `{name}` returned | {cells} | |")
     return "\n".join(lines)
 
 

@@ -294,6 +294,21 @@ async def test_a_client_that_reads_nothing_holds_up_nobody(
     assert 0 < len(received) < 4_000_000
 
 
+async def test_a_client_that_takes_a_long_reply_slowly_gets_all_of_it(
+    socket_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    many = [PendingChange("x" * 1000, "write", 1, 1.0)] * 4000
+    target = Mount(msgspec.structs.replace(status_of(), pending=many))
+    async with serving(socket_path, target), await trio.open_unix_socket(socket_path) as slow:
+        await slow.send_all(encode_line(Status()))
+        received = bytearray()
+        while piece := await slow.receive_some(control.PIECE_BYTES):
+            received += piece
+            await trio.sleep(control.SEND_SECONDS / 5)
+        assert trio.current_time() > control.SEND_SECONDS
+    assert decode_reply(bytes(received)) == target.answer
+
+
 async def test_more_clients_than_slots_are_hung_up_on(socket_path: Path) -> None:
     async with serving(socket_path, Mount()):
         silent = [await trio.open_unix_socket(socket_path) for _ in range(control.MAX_CLIENTS)]

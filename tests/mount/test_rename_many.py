@@ -50,6 +50,9 @@ def test_writers_inside_and_a_crash_in_the_middle(s3: S3Client, new_bucket: Buck
     _change(mount, expected, range(0, KEYS, 100))
     assert mount.status()["pending"]
     _wait_until_copied(s3, bucket, KEYS // 10)
+    [work] = mount.status()["work"]
+    assert (work["path"], work["new_path"], work["total"]) == ("old", "new", KEYS)
+    assert KEYS // 20 <= work["done"] <= KEYS
     _change(mount, expected, range(1, KEYS, 100))
     s3.put_object(Bucket=bucket, Key="old/s00/foreign", Body=b"theirs")
 

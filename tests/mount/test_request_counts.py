@@ -181,3 +181,37 @@ def test_a_rename_of_what_is_not_sent(mount: Mount, counts: Callable[[], dict[st
     (mount.path / "d" / "a").write_bytes(b"x")
     (mount.path / "d" / "a").rename(mount.path / "d" / "b")
     assert counts() == {"put": 1}
+
+
+TREE = 500
+
+
+@pytest.mark.holds("from/d{:03}/f", b"x", TREE)
+def test_a_rename_of_a_directory_of_others(mount: Mount, counts: Callable[[], dict[str, int]]) -> None:
+    """A copy for each key, and its ACL, which a copy would reset; all else is asked of many keys at once."""
+    assert (mount.path / "from").is_dir()
+    counts()
+    os.rename(mount.path / "from", mount.path / "to")
+    found = counts()
+    assert found.pop("copy") == TREE
+    assert found.pop("get") == TREE  # the ACLs
+    assert found.pop("mdelete") == 1
+    assert found.pop("list") <= TREE / 8  # just before they are copied, some 16 together; all, before they are deleted
+    assert found.pop("head", 0) <= TREE / 20  # where fewer than four were about to be copied
+    assert not found
+
+
+def test_a_rename_of_a_directory_of_ours(mount: Mount, counts: Callable[[], dict[str, int]]) -> None:
+    """What was stored here is known, so there is nothing to be asked of it."""
+    (mount.path / "from").mkdir()
+    for number in range(TREE):
+        (mount.path / "from" / f"f{number:04}").write_bytes(b"x")
+    counts()
+    os.rename(mount.path / "from", mount.path / "to")
+    found = counts()
+    assert found.pop("copy") == TREE + 1  # and the marker
+    assert "get" not in found
+    assert found.pop("mdelete") + found.pop("delete", 0) <= 2
+    assert found.pop("list") <= TREE / 8
+    assert found.pop("head", 0) <= TREE / 20
+    assert not found

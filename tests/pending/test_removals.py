@@ -8,6 +8,7 @@ from spacesfs.client.errors import ServerFault, SpacesError
 from spacesfs.client.models import ObjectVersion
 from spacesfs.errors import Conflict
 from spacesfs.pending.intents import Absent, Intent
+from spacesfs.pending.looks import Looks
 from spacesfs.pending.removals import Removals
 from tests.memory_store import MemoryStore
 
@@ -22,6 +23,7 @@ class Bench:
         self.lost: list[str] = []
         self.removals = Removals(
             self.store,
+            Looks(self.store),
             lambda intent, _: self.confirmed.append(intent.key),
             lambda intent: self.overtaken.append(intent.key),
             lambda intent, _: self.lost.append(intent.key),
@@ -122,6 +124,7 @@ async def test_what_can_not_be_deleted_is_an_error_and_the_rest_goes(bench: Benc
 
 @pytest.mark.parametrize("call", ["head", "list_page", "delete_many"])
 async def test_a_failure_confirms_nothing(bench: Bench, call: str) -> None:
+    bench.store.page_keys = 5
     intents = bench.plant("x", *(f"d/{number}" for number in range(5)))
 
     async def fail(name: str, key: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from spacesfs.client.errors import AccessDenied, ServerFault, SpacesError
+from spacesfs.client.errors import AccessDenied, DeadlineExceeded, ServerFault, SpacesError
 from spacesfs.client.models import ObjectVersion
 from spacesfs.pending.intents import Absent, Intent, Present, Want
 from spacesfs.pending.overlay import Overlay
@@ -44,6 +44,7 @@ class Bench:
         self.failing: set[str] = set()
         self.failure: type[SpacesError] = ServerFault
         self.slow: dict[str, float] = {}
+        self.most_at_once = MAX_REMOVALS
         self.first: dict[str, str] = {}
         self._order = 0
         self.started_at = trio.current_time()
@@ -79,6 +80,8 @@ class Bench:
 
     async def remove(self, intents: list[Intent]) -> None:
         self.removals.append([intent.key for intent in intents])
+        if len(intents) > self.most_at_once:
+            raise DeadlineExceeded("no byte moved")
         for intent in intents:
             await self._attempt(intent)
         for intent in intents:
@@ -308,6 +311,22 @@ async def test_of_a_batch_that_failed_all_are_tried_again(bench: Bench, autojump
     bench.failing.clear()
     await trio.sleep(LONG)
     assert sorted(bench.order) == ["a", "b", "c"]
+
+
+async def test_a_server_that_removes_slowly_is_asked_for_less_at_once(
+    bench: Bench, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else each would end at its deadline, and the next be as long. The log has a line for each, not for each key."""
+    bench.most_at_once = 100
+    keys = [f"k{number:04}" for number in range(2 * MAX_REMOVALS)]
+    for key in keys:
+        bench.want(key, Absent(), version(key))
+    await trio.sleep(LONG)
+    assert sorted(bench.order) == keys
+    failed = [batch for batch in bench.removals if len(batch) > 100]
+    assert len(bench.removals) <= 2 * len(keys) / 50
+    assert len(caplog.records) <= len(failed)
+    caplog.clear()
 
 
 # --- failures
