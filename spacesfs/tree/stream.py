@@ -3,13 +3,17 @@
 A position in a directory is a page and a place in it. Pages are cut by the Space's own order of names, so a page that
 was let go of and is asked for again begins and ends with the same names, whatever changed in between: a program that
 goes on, or back, sees every name that was there all the time exactly once.
+
+A file is shown under another name if there is a directory of its own. In the order of keys that comes later, after what
+differs from ``/`` by a lesser character: ``a``, ``a-b``, ``a.c``, ``a/``. So the last file of a page waits for the next
+page, and for one before it the Space is asked if the page ends in between.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -17,9 +21,10 @@ import trio
 
 from spacesfs.cache.metadata import MAX_LISTED_ENTRIES, ListingCache, Load
 from spacesfs.client.errors import SpacesError
-from spacesfs.client.models import ListPage
+from spacesfs.client.models import ListedObject, ListPage
 from spacesfs.tree.ahead import Spawn
 from spacesfs.tree.directory import Listing, listing_of, put_beside
+from spacesfs.tree.names import name_of
 
 _KEPT_PAGES = 4
 
@@ -29,6 +34,18 @@ class Pager(Protocol):
 
     async def page(self, prefix: str, resume: str | None) -> ListPage:
         """Return a page of a directory."""
+
+    async def holds(self, prefix: str) -> bool:
+        """Ask whether any key begins with a prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A file that came with the page before, when that was asked for, and how many changes there were by then."""
+
+    listed: ListedObject
+    asked_at: float
+    changes_before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +81,7 @@ class Stream:
         self._begun_at = trio.current_time()
         self._resumes: list[str | None] = [None]
         self._ends: list[str] = [""]
+        self._held: list[_Held | None] = [None]
         self._pages: OrderedDict[int, Page] = OrderedDict()
         self._asking: dict[int, trio.Event] = {}
         self._seen = Listing({}, set(), has_marker=False)
@@ -119,13 +137,20 @@ class Stream:
         try:
             asked_at, changes_before = trio.current_time(), len(self._load.changes)
             page = await self._pager.page(self._prefix, self._resumes[number])
+            held = self._held[number]
+            if held is not None:
+                page = replace(page, objects=(held.listed, *page.objects))
+                asked_at, changes_before = held.asked_at, held.changes_before
             if number + 1 < len(self._resumes):
                 page = await self._cut(page, self._prefix + self._ends[number + 1])
             elif page.resume is not None:
+                page, last = _without_last_file(page, self._prefix)
+                self._held.append(_Held(last, asked_at, changes_before) if last is not None else None)
                 self._resumes.append(page.resume)
-                self._ends.append(_end(page).removeprefix(self._prefix))
+                self._ends.append(_end(page).removeprefix(self._prefix) or self._ends[number])
             listing = listing_of([page], self._prefix)
             upto = self._ends[number + 1] if number + 1 < len(self._ends) else None
+            await self._put_late_beside(listing, upto or "")
             self._pages[number] = Page(listing, asked_at, self._ends[number], upto)
             if len(self._pages) > _KEPT_PAGES:
                 self._pages.popitem(last=False)
@@ -134,6 +159,13 @@ class Stream:
         finally:
             del self._asking[number]
             arriving.set()
+
+    async def _put_late_beside(self, listing: Listing, upto: str) -> None:
+        """Find the directories of a page's files that a later page would show: the page ends between the two."""
+        for end in range(1, len(upto)):
+            name = name_of(upto[:end]) if upto[end] < "/" else None
+            if name in listing.objects and await self._pager.holds(f"{self._prefix}{upto[:end]}/"):
+                put_beside(listing, name)
 
     async def _cut(self, page: ListPage, end: str) -> ListPage:
         """Return what a page that was let go of shows now, up to where the next one begins."""
@@ -171,3 +203,11 @@ class Stream:
 def _end(page: ListPage) -> str:
     """Return the last name that a page shows."""
     return max([listed.key for listed in page.objects[-1:]] + list(page.prefixes[-1:]), default="")
+
+
+def _without_last_file(page: ListPage, prefix: str) -> tuple[ListPage, ListedObject | None]:
+    """Return a page without the file that it ends with, and that; the marker of the directory is none."""
+    last = page.objects[-1] if page.objects else None
+    if last is None or last.key != _end(page) or last.key == prefix:
+        return page, None
+    return replace(page, objects=page.objects[:-1]), last

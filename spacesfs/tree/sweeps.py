@@ -75,7 +75,7 @@ class Sweeps:
         sweep = self._showing(prefix) or await self._start(prefix)
         if sweep is None:
             return None
-        if sweep.shows(prefix) and not sweep.reaches(key) and self._spend(sweep.top):
+        if sweep.shows(prefix) and not sweep.reaches(key) and self._has_earned(sweep.top) and self._spend(sweep.top):
             await sweep.read_on(prefix)
         listing = self._cache.peek(prefix)
         if listing is None and sweep.shows(prefix) and sweep.reaches(key):
@@ -104,6 +104,11 @@ class Sweeps:
         """Learn something of a directory that is known to be there, its marker at least, by at most one request."""
         if self._showing(prefix) is None:
             await self._start(prefix)
+
+    def may_look(self, prefix: str) -> bool:
+        """Say whether `look` would ask the Space about a directory, and so learn of those after it."""
+        top = self._top_above(prefix)
+        return self._showing(prefix) is None and top is not None and self._credit.get(top, _FIRST_CREDIT) > 0
 
     async def is_directory(self, prefix: str) -> bool:
         """Ask the Space whether there is anything below a prefix; what is there is remembered."""
@@ -148,6 +153,10 @@ class Sweeps:
     def _earn(self, sweep: Sweep) -> None:
         sweep.used_at = trio.current_time()
         self._credit[sweep.top] = min(self._credit.get(sweep.top, _FIRST_CREDIT) + 1, _MAX_CREDIT)
+
+    def _has_earned(self, top: str) -> bool:
+        """Say whether a sweep has answered anything yet: who asks for one name in a large tree wants no more of it."""
+        return self._credit.get(top, _FIRST_CREDIT) > _FIRST_CREDIT
 
     def _is_proven(self, top: str) -> bool:
         return self._credit.get(top, 0) >= _PROVEN

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 import trio
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from spacesfs.attributes import AttributeDefaults, Attributes, attributes_of
 from spacesfs.cache.metadata import ListingCache
@@ -29,15 +29,16 @@ from spacesfs.tree.directory import (
     note_no_directory,
     note_no_file,
 )
+from spacesfs.tree.markers import Markers
 from spacesfs.tree.names import is_beside, name_of, segment_in, split_key
 from spacesfs.tree.stream import Stream
 from spacesfs.tree.sweeps import Sweeps
 
-_MAX_MARKERS = 50_000
 _MAX_ASKED = 10_000
 _ASKED_OFTEN = 3  # names in one directory within the TTL; asking for each costs two requests, for all usually one
 _MAX_ABSENT = 50_000
 _MAX_SAMPLES = 100  # pages of 1,000 keys
+_MAX_BARE = 1000
 
 
 class ViewStore(Lister, DescribingStore, Protocol):
@@ -53,13 +54,6 @@ class ViewStore(Lister, DescribingStore, Protocol):
         resume: str | None = None,
     ) -> ListPage:
         """Return one page of a listing."""
-
-
-class _Unknown:
-    """Nothing was heard of a marker, not even that there is none."""
-
-
-_UNKNOWN = _Unknown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +105,11 @@ class View:
         self._spawn = spawn
         self._streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()
         self._sweeps = Sweeps(store, self._listings, self._objects.learn, ttl_seconds)
-        self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
+        self._markers = Markers(self._objects, self._sweeps, ttl_seconds, spawn)
         self._asked: TTLCache[str, int] = TTLCache(_MAX_ASKED, ttl_seconds, timer=trio.current_time)
         self._samples: TTLCache[str, set[str]] = TTLCache(_MAX_SAMPLES, ttl_seconds, timer=trio.current_time)
         self._absent: TTLCache[str, None] = TTLCache(_MAX_ABSENT, ttl_seconds, timer=trio.current_time)
+        self._bare: LRUCache[str, None] = LRUCache(_MAX_BARE)  # directories with files whose names have no dot
 
     async def find(self, prefix: str, name: str) -> Found | None:
         """Return what is behind a name in a directory, described; None if there is nothing."""
@@ -133,7 +128,8 @@ class View:
         if listing is None:
             return await self._probe(prefix, name)
         if name in listing.directories:
-            return await self.directory(key + "/")
+            marker = await self._markers.of_listed(prefix, name, listing.directories) if self._asks_objects else None
+            return self._directory_of(marker)
         return await self._find_listed(prefix, name, listing)
 
     async def _find_listed(self, prefix: str, name: str, listing: Listing) -> Found | None:
@@ -186,6 +182,10 @@ class View:
         await self._objects.learn(page.objects)
         return page
 
+    async def holds(self, prefix: str) -> bool:
+        """Ask whether any key begins with a prefix."""
+        return bool((await self._store.list_page(prefix, max_keys=1)).objects)
+
     async def _listing_at_hand(self, prefix: str) -> Listing | None:
         """Return the listing of a directory if it is fresh, or comes with others."""
         listing = self._listings.get(prefix)
@@ -217,9 +217,8 @@ class View:
         """Return what is known of a listed directory without asking."""
         if not self._asks_objects:
             return self.plain_directory()
-        is_known, marker = self._known_marker(key)
-        attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
-        return Found(attributes, None, is_described=is_known)
+        is_known, marker = self._markers.known(key)
+        return replace(self._directory_of(marker), is_described=is_known)
 
     def glance_at_file(self, listed: ListedObject) -> Found:
         """Return what is known of a listed file without asking."""
@@ -263,8 +262,8 @@ class View:
 
     def known_marker(self, key: str) -> Found | None:
         """Return what is known of a directory's marker without asking."""
-        marker = self._markers.get(key)
-        return Found(attributes_of(marker, self._defaults), None) if marker else None
+        marker = self._markers.heard(key)
+        return self._directory_of(marker) if marker else None
 
     def plain_directory(self) -> Found:
         """Return a directory of which nothing is known."""
@@ -281,34 +280,14 @@ class View:
 
     async def directory(self, key: str) -> Found:
         """Return the attributes of a directory that exists; without a marker it has those of the mount's options."""
-        marker = await self.marker(key) if self._asks_objects else None
-        attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
-        return Found(attributes, None)
+        return self._directory_of(await self.marker(key) if self._asks_objects else None)
 
     async def marker(self, key: str) -> ObjectInfo | None:
         """Return the object that a directory has of its own, if any."""
-        is_known, known = self._known_marker(key)
-        if not is_known and not self._sweeps.marker(key)[0]:
-            await self._sweeps.look(key)
-            is_known, known = self._known_marker(key)
-        if is_known:
-            return known
-        changes = self._changes
-        marker = await self._objects.ask(key, self._sweeps.marker(key)[1])
-        if self._changes == changes:
-            self._markers[key] = marker
-        return marker
+        return await self._markers.of(key)
 
-    def _known_marker(self, key: str) -> tuple[bool, ObjectInfo | None]:
-        """Return whether it is known which object a directory has of its own, and that object or None."""
-        known = self._markers.get(key, _UNKNOWN)
-        if not isinstance(known, _Unknown):
-            return True, known
-        is_listed, listed = self._sweeps.marker(key)
-        if not is_listed or listed is None:
-            return is_listed, None
-        info = self._objects.get(listed)
-        return info is not None, info
+    def _directory_of(self, marker: ObjectInfo | None) -> Found:
+        return Found(attributes_of(marker, self._defaults), None) if marker else self.plain_directory()
 
     async def is_empty(self, key: str, is_gone: Callable[[str], bool]) -> bool:
         """Say whether a directory holds nothing but its marker and what is gone for this mount."""
@@ -324,7 +303,7 @@ class View:
     async def keeps_itself(self, key: str, is_gone: Callable[[str], bool]) -> bool:
         """Say whether a directory goes on to exist without help: it has a marker, or something that is not gone."""
         listing = self._listings.get(key)
-        if self._markers.get(key) or (listing is not None and listing.has_marker):
+        if self._markers.heard(key) or (listing is not None and listing.has_marker):
             return True
         if listing is not None and (listing.hides_keys or not all(map(is_gone, keys_in(listing, key)))):
             return True
@@ -345,7 +324,7 @@ class View:
         self._note_directories(info.key)
         self._objects.store(info)
         if info.key.endswith("/"):
-            self._markers[info.key] = info
+            self._markers.store(info)
             prefix, name = split_key(info.key)
             self._listings.change(prefix, partial(note_directory, name))
             self._listings.change(info.key, note_marker)
@@ -379,7 +358,7 @@ class View:
         self._absent.pop(key.removesuffix("/"), None)
         prefix, name = split_key(key)
         if key.endswith("/"):
-            self._markers[key] = None
+            self._markers.drop(key)
             self._objects.forget(key)
             self._listings.forget(key)
             self._listings.change(prefix, partial(note_no_directory, name))
@@ -393,8 +372,7 @@ class View:
         self._absent.clear()
         self._asked.clear()
         self._samples.clear()
-        for marker in [marker for marker in self._markers if marker.startswith(key)]:
-            del self._markers[marker]
+        self._markers.forget_below(key)
         self._objects.forget_below(key)
         self._sweeps.close()
         self._listings.forget(key)
@@ -407,7 +385,11 @@ class View:
         self._absent.clear()
 
     async def _probe(self, prefix: str, name: str) -> Found | None:
-        """Ask for a file and for a directory of one segment at once; the name is the directory's if there is one."""
+        """Ask for a directory and a file of one segment; the name is the directory's if there is one.
+
+        Nothing tells whether a name is the last of a path. One that looks like a directory's is asked for as that, and
+        as a file only if it is none, so that a deep path costs one request; else both are asked for at once.
+        """
         segment = segment_in(name)
         key = prefix + segment
         if key in self._absent:
@@ -425,13 +407,24 @@ class View:
             nonlocal is_directory
             is_directory = await self._sweeps.is_directory(key + "/")
 
-        async with open_team() as team:
-            team.start_soon(ask_file)
-            team.start_soon(ask_directory)
-        if is_directory and not is_beside(name):
+        if is_beside(name):
+            await ask_file()
+            return file
+        is_bare = "." not in name[1:]
+        if is_bare and prefix not in self._bare:
+            await ask_directory()
+            if not is_directory:
+                await ask_file()
+        else:
+            async with open_team() as team:
+                team.start_soon(ask_file)
+                team.start_soon(ask_directory)
+        if is_directory:
             return await self.directory(key + "/")
-        if file is None and not is_directory and self._changes == changes:
+        if file is None and self._changes == changes:
             self._absent[key] = None
+        if file is not None and is_bare:
+            self._bare[prefix] = None
         return file
 
     def found(self, info: ObjectInfo) -> Found:
