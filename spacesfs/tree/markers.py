@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 import trio
 from cachetools import TTLCache
 
-from spacesfs.client.models import ListedObject, ObjectInfo
+from spacesfs.client.models import ObjectInfo
 from spacesfs.tree.ahead import Ahead, Question, Spawn
 from spacesfs.tree.descriptions import Descriptions
 from spacesfs.tree.names import segment_in

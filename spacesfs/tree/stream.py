@@ -15,6 +15,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 import trio
@@ -24,7 +25,7 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ListedObject, ListPage
 from spacesfs.tree.ahead import Spawn
 from spacesfs.tree.directory import Listing, listing_of, put_beside
-from spacesfs.tree.names import name_of
+from spacesfs.tree.names import name_of, segment_in
 
 _KEPT_PAGES = 4
 
@@ -53,13 +54,14 @@ class Page:
     """What one page shows of a directory; ``asked_at`` is when it was asked for.
 
     ``after`` and ``upto`` are the segments, directories with a slash, between which it tells of all: the first is not
-    included, the last is; None is the end.
+    included, the last is; None is the end. ``begun`` are parts of long names that were shown before.
     """
 
     listing: Listing
     asked_at: float
     after: str
     upto: str | None
+    begun: frozenset[str] = frozenset()
 
 
 class Stream:
@@ -82,6 +84,7 @@ class Stream:
         self._resumes: list[str | None] = [None]
         self._ends: list[str] = [""]
         self._held: list[_Held | None] = [None]
+        self._begun: list[frozenset[str]] = [frozenset()]
         self._pages: OrderedDict[int, Page] = OrderedDict()
         self._asking: dict[int, trio.Event] = {}
         self._seen = Listing({}, set(), has_marker=False)
@@ -150,8 +153,10 @@ class Stream:
                 self._ends.append(_end(page).removeprefix(self._prefix) or self._ends[number])
             listing = listing_of([page], self._prefix)
             upto = self._ends[number + 1] if number + 1 < len(self._ends) else None
-            await self._put_late_beside(listing, upto or "")
-            self._pages[number] = Page(listing, asked_at, self._ends[number], upto)
+            await self._put_late_beside(listing, self._come_to(number))
+            self._pages[number] = Page(listing, asked_at, self._ends[number], upto, self._begun[number])
+            if upto is not None and len(self._begun) == number + 1:
+                self._begun.append(_begun(self._pages[number], upto))
             if len(self._pages) > _KEPT_PAGES:
                 self._pages.popitem(last=False)
             if number == self._seen_pages:
@@ -160,11 +165,18 @@ class Stream:
             del self._asking[number]
             arriving.set()
 
-    async def _put_late_beside(self, listing: Listing, upto: str) -> None:
-        """Find the directories of a page's files that a later page would show: the page ends between the two."""
-        for end in range(1, len(upto)):
-            name = name_of(upto[:end]) if upto[end] < "/" else None
-            if name in listing.objects and await self._pager.holds(f"{self._prefix}{upto[:end]}/"):
+    def _come_to(self, number: int) -> str:
+        """Return the last segment that came with a page; "" for the last page."""
+        if number + 1 == len(self._resumes):
+            return ""
+        held = self._held[number + 1]
+        return held.listed.key.removeprefix(self._prefix) if held is not None else self._ends[number + 1]
+
+    async def _put_late_beside(self, listing: Listing, last: str) -> None:
+        """Find the directories of a page's files that a later page would show: ``last`` is between the two."""
+        for end in range(1, len(last)):
+            name = name_of(last[:end]) if last[end] < "/" else ""
+            if name in listing.objects and await self._pager.holds(f"{self._prefix}{last[:end]}/"):
                 put_beside(listing, name)
 
     async def _cut(self, page: ListPage, end: str) -> ListPage:
@@ -188,7 +200,6 @@ class Stream:
         if len(seen) < MAX_LISTED_ENTRIES:
             seen.objects.update(listing.objects)
             seen.directories |= listing.directories
-            seen.hides_keys |= listing.hides_keys
             seen.has_marker |= listing.has_marker
             seen.marker = seen.marker or listing.marker
         if self._seen_pages == len(self._resumes):
@@ -211,3 +222,10 @@ def _without_last_file(page: ListPage, prefix: str) -> tuple[ListPage, ListedObj
     if last is None or last.key != _end(page) or last.key == prefix:
         return page, None
     return replace(page, objects=page.objects[:-1]), last
+
+
+def _begun(page: Page, upto: str) -> frozenset[str]:
+    """Return the parts of long names that are shown by now and go on after ``upto``, where a page ends."""
+    names = chain(page.listing.objects, page.listing.directories)
+    parts = {name.partition("/")[0] for name in names if "/" in name} | page.begun
+    return frozenset(part for part in parts if upto.startswith(segment_in(part)))

@@ -30,7 +30,7 @@ from spacesfs.tree.directory import (
     note_no_file,
 )
 from spacesfs.tree.markers import Markers
-from spacesfs.tree.names import is_beside, name_of, segment_in, split_key
+from spacesfs.tree.names import OWN_BYTES, is_beside, name_of, segment_in, split_key
 from spacesfs.tree.stream import Stream
 from spacesfs.tree.sweeps import Sweeps
 
@@ -113,6 +113,8 @@ class View:
 
     async def find(self, prefix: str, name: str) -> Found | None:
         """Return what is behind a name in a directory, described; None if there is nothing."""
+        if name == OWN_BYTES:
+            return await self.look(prefix) if prefix else None
         key = prefix + segment_in(name)
         listing = self._listings.get(prefix)
         if listing is None and self._listings.is_worth_renewing(prefix):
@@ -134,7 +136,7 @@ class View:
 
     async def _find_listed(self, prefix: str, name: str, listing: Listing) -> Found | None:
         if is_beside(name) and name not in listing.objects:
-            name = name_of(segment_in(name)) or ""  # both are good once the directory is gone: rm -r removes it first
+            name = name_of(segment_in(name))  # both are good once the directory is gone: rm -r removes it first
         listed = listing.objects.get(name)
         if listed is None:
             return None
@@ -213,6 +215,16 @@ class View:
             self._listings.store(load, listing)
             return None if load.is_outdated else listing
 
+    async def listing_of_part(self, prefix: str, part: str) -> Listing:
+        """Return what of a directory has long names that begin with a part."""
+        listing = self._listings.get(prefix)
+        if listing is None:
+            pages = self._store.list(prefix + segment_in(part), delimiter="/")
+            listing = listing_of([page async for page in pages], prefix)
+        begin = f"{part}/"
+        objects = {name: listed for name, listed in listing.objects.items() if name.startswith(begin)}
+        return Listing(objects, {name for name in listing.directories if name.startswith(begin)}, has_marker=False)
+
     def glance_at_directory(self, key: str) -> Found:
         """Return what is known of a listed directory without asking."""
         if not self._asks_objects:
@@ -230,15 +242,22 @@ class View:
         return Found(attributes, version, is_described=not self._asks_objects)
 
     async def look(self, key: str) -> Found | None:
-        """Ask the Space for a file; None if there is none."""
+        """Ask the Space for a file; None if there is none. That of a directory's key is the bytes of its marker."""
+        if self._asks_objects and key.endswith("/"):
+            marker = await self.marker(key)
+            return self.found(marker) if marker is not None and marker.size else None
         if self._asks_objects:
             info = await self.describe(key)
             return self.found(info) if info is not None else None
         page = await self._store.list_page(key, max_keys=1)
-        return self.glance_at_file(page.objects[0]) if page.objects and page.objects[0].key == key else None
+        listed = page.objects[0] if page.objects else None
+        is_file = listed is not None and listed.key == key and (listed.size or not key.endswith("/"))
+        return self.glance_at_file(listed) if listed is not None and is_file else None
 
     async def describe(self, key: str) -> ObjectInfo | None:
         """Ask the Space for an object; None if there is none. Remembers the answer."""
+        if key.endswith("/"):
+            return await self.marker(key)
         info = await self._objects.ask(key)
         if info is None:
             self._drop(key)
@@ -287,13 +306,15 @@ class View:
         return await self._markers.of(key)
 
     def _directory_of(self, marker: ObjectInfo | None) -> Found:
-        return Found(attributes_of(marker, self._defaults), None) if marker else self.plain_directory()
+        if marker is None:
+            return self.plain_directory()
+        return Found(attributes_of(marker, self._defaults, is_directory=True), None)
 
     async def is_empty(self, key: str, is_gone: Callable[[str], bool]) -> bool:
-        """Say whether a directory holds nothing but its marker and what is gone for this mount."""
+        """Say whether a directory holds nothing but its marker, be that as it may, and what is gone for this mount."""
         listing = self._listings.get(key)
-        if listing is not None and not listing.hides_keys:
-            return all(map(is_gone, keys_in(listing, key)))
+        if listing is not None:
+            return all(other == key or is_gone(other) for other in keys_in(listing, key))
         async with aclosing(self._store.list(key)) as pages:
             async for page in pages:
                 if any(listed.key != key and not is_gone(listed.key) for listed in page.objects):
@@ -305,7 +326,7 @@ class View:
         listing = self._listings.get(key)
         if self._markers.heard(key) or (listing is not None and listing.has_marker):
             return True
-        if listing is not None and (listing.hides_keys or not all(map(is_gone, keys_in(listing, key)))):
+        if listing is not None and not all(map(is_gone, keys_in(listing, key))):
             return True
         sample = self._samples.get(key, ())
         if any(not is_gone(name) for name in sample):
@@ -327,7 +348,7 @@ class View:
             self._markers.store(info)
             prefix, name = split_key(info.key)
             self._listings.change(prefix, partial(note_directory, name))
-            self._listings.change(info.key, note_marker)
+            self._listings.change(info.key, partial(note_marker, info))
             return
         self._update_listing(info)
 
@@ -394,31 +415,15 @@ class View:
         key = prefix + segment
         if key in self._absent:
             return None
-        changes = self._changes
-        file: Found | None = None
-        is_directory = False
-
-        async def ask_file() -> None:
-            nonlocal file
-            if segment:  # else the key is the marker of the directory above
-                file = await self.look(key)
-
-        async def ask_directory() -> None:
-            nonlocal is_directory
-            is_directory = await self._sweeps.is_directory(key + "/")
-
         if is_beside(name):
-            await ask_file()
-            return file
+            return await self.look(key)
+        changes = self._changes
         is_bare = "." not in name[1:]
         if is_bare and prefix not in self._bare:
-            await ask_directory()
-            if not is_directory:
-                await ask_file()
+            is_directory = await self._sweeps.is_directory(key + "/")
+            file = await self.look(key) if segment and not is_directory else None
         else:
-            async with open_team() as team:
-                team.start_soon(ask_file)
-                team.start_soon(ask_directory)
+            is_directory, file = await self._ask_both(key, has_file=bool(segment))
         if is_directory:
             return await self.directory(key + "/")
         if file is None and self._changes == changes:
@@ -427,9 +432,28 @@ class View:
             self._bare[prefix] = None
         return file
 
+    async def _ask_both(self, key: str, *, has_file: bool) -> tuple[bool, Found | None]:
+        """Ask at once whether there is a directory and for the file; without a segment the key is a marker's."""
+        file: Found | None = None
+        is_directory = False
+
+        async def ask_file() -> None:
+            nonlocal file
+            file = await self.look(key) if has_file else None
+
+        async def ask_directory() -> None:
+            nonlocal is_directory
+            is_directory = await self._sweeps.is_directory(key + "/")
+
+        async with open_team() as team:
+            team.start_soon(ask_file)
+            team.start_soon(ask_directory)
+        return is_directory, file
+
     def found(self, info: ObjectInfo) -> Found:
-        """Return a described object as what is behind a name."""
-        return Found(attributes_of(info, self._defaults), ObjectVersion(info.key, info.etag, info.size))
+        """Return a described object as the file that is behind a name."""
+        attributes = attributes_of(info, self._defaults, is_directory=False)
+        return Found(attributes, ObjectVersion(info.key, info.etag, info.size))
 
     def _update_listing(self, info: ObjectInfo) -> None:
         prefix, name = split_key(info.key)

@@ -386,7 +386,7 @@ async def test_markers_of_a_listed_directory_are_asked_for_ahead(store: MemorySt
         nonlocal peak, waiting
         waiting += call == "head"
         peak = max(peak, waiting)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         waiting -= call == "head"
 
     store.late_hook = wait
