@@ -71,16 +71,23 @@ class Stream:
         is_whole: All pages were seen.
     """
 
-    def __init__(
-        self, pager: Pager, cache: ListingCache[Listing], prefix: str, spawn: Spawn | None, load: Load[Listing]
+    def __init__(  # noqa: PLR0917 - View makes them
+        self,
+        pager: Pager,
+        cache: ListingCache[Listing],
+        prefix: str,
+        spawn: Spawn | None,
+        load: Load[Listing],
+        begun: tuple[ListPage, float] | None = None,
     ) -> None:
-        """Begin with nothing; ``load`` watches the directory."""
+        """Begin with the first page and when it was asked for, or with nothing; ``load`` watches the directory."""
         self._pager = pager
         self._cache = cache
         self._prefix = prefix
         self._spawn = spawn
         self._load = load
-        self._begun_at = trio.current_time()
+        self._first = begun
+        self._begun_at = begun[1] if begun is not None else trio.current_time()
         self._resumes: list[str | None] = [None]
         self._ends: list[str] = [""]
         self._held: list[_Held | None] = [None]
@@ -139,7 +146,10 @@ class Stream:
         arriving = self._asking.setdefault(number, trio.Event())
         try:
             asked_at, changes_before = trio.current_time(), len(self._load.changes)
-            page = await self._pager.page(self._prefix, self._resumes[number])
+            if number == 0 and self._first is not None:
+                (page, asked_at), self._first = self._first, None
+            else:
+                page = await self._pager.page(self._prefix, self._resumes[number])
             held = self._held[number]
             if held is not None:
                 page = replace(page, objects=(held.listed, *page.objects))

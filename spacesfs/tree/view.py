@@ -55,6 +55,9 @@ class ViewStore(Lister, DescribingStore, Protocol):
     ) -> ListPage:
         """Return one page of a listing."""
 
+    def resume_after(self, key: str) -> str:
+        """Return what resumes any listing after a key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -155,7 +158,8 @@ class View:
         listing = await self._listing_at_hand(prefix)
         if listing is None:
             with self._listings.loading(prefix) as load:
-                pages = [await self.page(prefix, None)]
+                begun = self._sweeps.begun(prefix)
+                pages = [begun[0] if begun is not None else await self.page(prefix, None)]
                 while pages[-1].resume is not None:
                     pages.append(await self.page(prefix, pages[-1].resume))
                 listing = listing_of(pages, prefix)
@@ -167,7 +171,8 @@ class View:
         listing = await self._listing_at_hand(prefix)
         if listing is not None:
             return listing
-        stream = Stream(self, self._listings, prefix, self._spawn, self._listings.begin(prefix))
+        begun = self._sweeps.begun(prefix)
+        stream = Stream(self, self._listings, prefix, self._spawn, self._listings.begin(prefix), begun)
         try:
             page = await stream.page(0)
         except BaseException:

@@ -194,7 +194,9 @@ def test_stat_of_a_deep_path(far_mount: Maker, counts: Counts, new_bucket: Bucke
     assert mount.spacesfs("refresh", mount.path).returncode == 0
     counts()
     (mount.path / "a/b/c/d/e/file").stat()
-    assert counts() == {"list": 1, "head": 1}
+    found = counts()
+    assert found.pop("list") == 1
+    assert found in ({"head": 1}, {"get": 1})  # a small file's bytes come with its description
     (mount.path / "a/b/c/other").stat()
     assert sum(counts().values()) <= 1
 
