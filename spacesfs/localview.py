@@ -66,6 +66,11 @@ class LocalView:
             return Told(None)
         return Told(None, asks_space=True) if segment and self._overlay.is_absent(key) else None
 
+    def unsaved_names(self, directory: Inode) -> list[str]:
+        """Return the names of open files in a directory that are not acknowledged yet."""
+        inodes = (opened.inode for opened in self._files if not opened.file.is_saved)
+        return [inode.name for inode in inodes if inode.parent is directory and inode.is_linked]
+
     def told_names(self, prefix: str) -> ToldNames:
         """Return what is acknowledged of the names in a directory."""
         names = self._overlay.names(prefix)

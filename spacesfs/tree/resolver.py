@@ -60,6 +60,9 @@ class Local(Protocol):
     def told(self, prefix: str, name: str) -> Told | None:
         """Return what is acknowledged of a name in a directory; None if the Space's word counts."""
 
+    def unsaved_names(self, directory: Inode) -> list[str]:
+        """Return the names of open files in a directory that are not acknowledged yet."""
+
     def told_names(self, prefix: str) -> ToldNames:
         """Return what is acknowledged of the names in a directory."""
 
@@ -214,8 +217,8 @@ class Resolver:
         for name in told.shown:
             if _is_within(name, page, is_directory=name in told.directories):
                 entries[name] = Entry(name, None, asked_at, is_local=True)
-        for name, child in home.children.items():
-            if self._local.is_ahead(child) and _is_within(name, page, is_directory=child.attributes.is_directory):
+        for name in self._local.unsaved_names(home):
+            if _is_within(name, page, is_directory=False):
                 entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
         if directory.is_part or any("/" in name for name in entries):
             entries = _seen_in(directory, entries, page)
