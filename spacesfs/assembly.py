@@ -150,7 +150,8 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
         is_direct=options.is_direct,
     )
     marker = await view.marker(options.prefix) if options.prefix else None
-    root = attributes_of(marker, options.defaults) if marker else options.defaults.for_directory(mounted_ns)
+    defaults = options.defaults
+    root = attributes_of(marker, defaults, is_directory=True) if marker else defaults.for_directory(mounted_ns)
     table = InodeTable(
         options.prefix, root, kernel, max(options.memory_bytes // _INODE_SHARE // INODE_BYTES, LEAST_INODES)
     )

@@ -91,13 +91,12 @@ class AttributeDefaults:
         return Attributes(stat.S_IFREG | self.file_mode, self.uid, self.gid, time_ns, time_ns, time_ns)
 
 
-def attributes_of(info: ObjectInfo, defaults: AttributeDefaults) -> Attributes:
-    """Return the attributes of an object; of a directory if its key ends in ``/``, else never of one."""
-    is_marker = info.key.endswith("/")
-    plain = defaults.for_directory(info.last_modified_ns) if is_marker else defaults.for_file(info.last_modified_ns)
+def attributes_of(info: ObjectInfo, defaults: AttributeDefaults, *, is_directory: bool) -> Attributes:
+    """Return the attributes that an object gives to a directory, whose marker it is, or to a file."""
+    plain = defaults.for_directory(info.last_modified_ns) if is_directory else defaults.for_file(info.last_modified_ns)
     metadata = info.properties.metadata
     mtime_ns = _time_ns(metadata.get("mtime"), plain.mtime_ns)
-    mode = _mode(metadata.get("mode"), plain.mode, is_directory=is_marker)
+    mode = _mode(metadata.get("mode"), plain.mode, is_directory=is_directory)
     if stat.S_ISLNK(mode) and not 0 < info.size <= MAX_TARGET_BYTES:
         mode = plain.mode  # no link has such a target
     return Attributes(

@@ -21,7 +21,7 @@ from spacesfs.content.content import Content
 from spacesfs.content.extents import Extent
 from spacesfs.content.glimpse import Glimpse
 from spacesfs.content.reader import PageReader
-from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory, Unsupported
+from spacesfs.errors import BadHandle, Exists, FsError, InvalidCall, IsDirectory, NotFound, Unsupported
 from spacesfs.namespace import Namespace
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.ledger import Ledger
@@ -29,7 +29,7 @@ from spacesfs.pending.scheduler import Left
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, is_beside, name_to_take, segment_in, split_key, text_of
+from spacesfs.tree.names import check_free, check_key, is_beside, segment_in, split_key
 from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.stream import Stream
@@ -146,7 +146,10 @@ class FileSystem:
         elif name == b"..":
             inode = directory.parent or directory
         else:
-            inode = await self._resolver.get(directory, text_of(name))
+            directory, text = self._table.place(parent, name)
+            if text is None:
+                raise NotFound
+            inode = await self._resolver.get(directory, text)
         inode.lookups += 1
         return inode
 
@@ -199,7 +202,9 @@ class FileSystem:
         if not inode.is_linked:
             return  # of a directory that was removed, whatever has its name by now
         asked_at = trio.current_time()
-        found = await self._view.opened(inode.key)
+        found = await (
+            self._view.listing_of_part(inode.key, inode.name) if inode.is_part else self._view.opened(inode.key)
+        )
         if isinstance(found, Listing):
             directory.pages[0] = self._resolver.entries(inode, found, asked_at)
         else:
@@ -298,7 +303,7 @@ class FileSystem:
         With O_EXCL, where changes mean the Space, the name is taken there before this returns, so that of several hosts
         only one succeeds.
         """
-        directory, segment = self._table[parent], text_of(name)
+        directory, segment = self.names.place(parent, name)
         existing = await self._resolver.find(directory, segment)
         if existing is not None:
             if flags & os.O_EXCL:
@@ -306,7 +311,7 @@ class FileSystem:
             opened = await self.open(existing.number, flags, caller)
             existing.lookups += 1
             return opened, existing
-        name_to_take(name)
+        check_free(segment)
         check_key(directory.key + segment_in(segment))
         attributes = self.names.new_attributes(directory, stat.S_IFREG | stat.S_IMODE(mode), caller.uid, caller.gid)
         inode = self._table.add(directory, segment, attributes)
@@ -334,7 +339,7 @@ class FileSystem:
     async def setattr(self, number: int, change: AttributeChange, handle: int | None, thread: int = 0) -> Inode:
         """Change attributes and size; return the inode."""
         inode = self._table[number]
-        if is_beside(inode.name):
+        if is_beside(inode.name) or inode.is_part:
             raise Unsupported
         if change.size is not None:
             await self._truncate(inode, change.size, handle, thread)

@@ -13,7 +13,7 @@ from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.overlay import Overlay
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import conflict_name, is_beside, name_beside, name_of, segment_in, split_key
+from spacesfs.tree.names import OWN_BYTES, conflict_name, is_beside, name_beside, name_of, segment_in, split_key
 from spacesfs.tree.resolver import Told, ToldNames
 from spacesfs.tree.view import Found, View
 
@@ -35,6 +35,8 @@ class LocalView:
         opened = self._files.of(inode)
         if opened is not None and not opened.file.is_saved:
             return True
+        if inode.is_part:
+            return False
         return inode.is_linked and self._overlay.present(inode.key) is not None
 
     def is_open(self, inode: Inode) -> bool:
@@ -47,31 +49,54 @@ class LocalView:
 
     def told(self, prefix: str, name: str) -> Told | None:
         """Return what is acknowledged of a name in a directory; None if the Space's word counts."""
-        key = prefix + segment_in(name)
+        if name == OWN_BYTES:
+            return self._told_own_bytes(prefix)
+        segment = segment_in(name)
+        key = prefix + segment
         if is_beside(name):  # it is only read and taken away, so there can't be another one here
             return Told(None) if self._overlay.is_absent(key) else None
         directory_key = f"{key}/"
         is_directory = self._overlay.shows_directory(directory_key)
         if is_directory:
             return self._told_directory(directory_key)
-        present = self._overlay.present(key)
+        present = self._overlay.present(key) if segment else None  # else the key is the marker of the directory above
         if present is not None:
             return Told(self._found(present))
         if is_directory is False:
             return Told(None)
-        return Told(None, asks_space=True) if self._overlay.is_absent(key) else None
+        return Told(None, asks_space=True) if segment and self._overlay.is_absent(key) else None
+
+    def unsaved_names(self, directory: Inode) -> list[str]:
+        """Return the names of open files in a directory that are not acknowledged yet."""
+        inodes = (opened.inode for opened in self._files if not opened.file.is_saved)
+        return [inode.name for inode in inodes if inode.parent is directory and inode.is_linked]
 
     def told_names(self, prefix: str) -> ToldNames:
         """Return what is acknowledged of the names in a directory."""
         names = self._overlay.names(prefix)
-        hidden = _shown(names.hidden_files) | {name_beside(segment) or "" for segment in names.hidden_files}
         directories = _shown(names.directories)
+        shown = directories | _shown(names.files)
+        hidden = _shown(names.hidden_files) | set(map(name_beside, names.hidden_files))
+        own = self._told_own_bytes(prefix)
+        if own is not None and own.found is not None:
+            shown |= {OWN_BYTES}
+        elif own is not None:
+            hidden |= {OWN_BYTES}
         return ToldNames(
-            directories | _shown(names.files.keys()),
-            frozenset(hidden),
+            shown,
+            hidden,
             _shown(names.hidden_directories),
             directories,
         )
+
+    def _told_own_bytes(self, key: str) -> Told | None:
+        """Return what is acknowledged of the bytes that a directory's own object has; None if nothing is of that."""
+        if key not in self._overlay:
+            return None
+        present = self._overlay.present(key)
+        if present is None or present.source is None or not present.size:
+            return Told(None)
+        return Told(self._view.glance_at_moved(present.source))
 
     def _told_directory(self, key: str) -> Told:
         marker = self._overlay.present(key)
@@ -90,7 +115,7 @@ class LocalView:
 
 
 def _shown(segments: Iterable[str]) -> frozenset[str]:
-    return frozenset(name for name in map(name_of, segments) if name is not None)
+    return frozenset(map(name_of, segments))
 
 
 class Surroundings:

@@ -11,16 +11,28 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import trio
+
 from spacesfs.attributes import DIRECTORY_TYPE, Attributes
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import ListPage, ObjectProperties, ObjectVersion
-from spacesfs.errors import Conflict, Exists, FsError, InvalidCall, IsDirectory, NotDirectory, NotEmpty, StaleFile
+from spacesfs.errors import (
+    Conflict,
+    Exists,
+    FsError,
+    InvalidCall,
+    IsDirectory,
+    NotDirectory,
+    NotEmpty,
+    StaleFile,
+    Unsupported,
+)
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Present
 from spacesfs.pending.ledger import Ledger, Move
 from spacesfs.pending.treemove import TreeMove
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, name_to_take, segment_in, text_of
+from spacesfs.tree.names import OWN_BYTES, check_free, check_key, segment_in
 from spacesfs.tree.resolver import Resolver
 from spacesfs.tree.view import View
 
@@ -65,6 +77,18 @@ class Namespace:
         now_ns = time.time_ns()
         return Attributes(mode, uid, gid, now_ns, now_ns, now_ns)
 
+    def place(self, parent: int, name: bytes) -> tuple[Inode, str]:
+        """Return the directory that holds what has a name in a directory, and its name there, as a path if it is long.
+
+        Raises:
+            Unsupported: Nothing can have the name: it is in a part of long names, and does not go on with one.
+            NameNotUtf8, NameTooLong: Nothing can have it anywhere.
+        """
+        directory, place = self._table.place(parent, name)
+        if place is None:
+            raise Unsupported
+        return directory, place
+
     def touch(self, directory: Inode) -> None:
         """Note that names changed in a directory; its times in the Space stay, they would be a request each."""
         directory.touched_ns = time.time_ns()
@@ -89,7 +113,8 @@ class Namespace:
         return await self._make(parent, name, special, b"", _BINARY_TYPE)
 
     async def _make(self, parent: int, name: bytes, attributes: Attributes, body: bytes, content_type: str) -> Inode:
-        directory, segment = self._table[parent], name_to_take(name)
+        directory, segment = self.place(parent, name)
+        check_free(segment)
         if await self._resolver.find(directory, segment) is not None:
             raise Exists
         key = check_key(directory.key + segment_in(segment) + ("/" if attributes.is_directory else ""))
@@ -110,14 +135,18 @@ class Namespace:
 
     async def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file; while it is open it lives on without a name."""
-        directory = self._table[parent]
-        inode = await self._resolver.get(directory, text_of(name))
+        directory, found = self.place(parent, name)
+        inode = await self._resolver.get(directory, found)
         if inode.attributes.is_directory:
             raise IsDirectory
         self._table.pin(inode)
         try:
             self._table.unlink(directory, inode.name)
-            await self._files.unlink(inode)
+            if inode.name == OWN_BYTES:
+                key = directory.key
+                await self._ledger.make(key, b"", _marker_for(directory), _at(inode.version, key))
+            else:
+                await self._files.unlink(inode)
         finally:
             self._table.unpin(inode)
         self.touch(directory)
@@ -125,10 +154,14 @@ class Namespace:
 
     async def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory. Only the marker goes: what another host put there meanwhile stays."""
-        directory = self._table[parent]
-        inode = await self._resolver.get(directory, text_of(name))
+        directory, found = self.place(parent, name)
+        inode = await self._resolver.get(directory, found)
         if not inode.attributes.is_directory:
             raise NotDirectory
+        if inode.is_part:
+            await self._check_part_empty(inode)
+            self._table.unlink(directory, inode.name)
+            return
         await self._check_empty(inode)
         version = await self._marker_version(inode.key)
         self._table.unlink(directory, inode.name)
@@ -143,13 +176,20 @@ class Namespace:
         marker = await self._view.marker(key)
         return ObjectVersion(key, marker.etag, marker.size) if marker is not None else None
 
+    async def _check_part_empty(self, part: Inode) -> None:
+        asked_at = trio.current_time()
+        listing = await self._view.listing_of_part(part.key, part.name)
+        if self._resolver.entries(part, listing, asked_at):
+            raise NotEmpty
+
     async def _check_empty(self, inode: Inode) -> None:
         key = inode.key
         if any(self._resolver.is_ahead(child) for child in inode.children.values()):
             raise NotEmpty
         if any(isinstance(intent.want, Present) and intent.key != key for intent in self._overlay.below(key)):
             raise NotEmpty
-        marker = await self._view.marker(key) if key not in self._overlay else None
+        present = self._overlay.present(key)
+        marker = await self._view.marker(key) if key not in self._overlay else present
         if marker is not None and marker.size:  # another program's data, under a key that ends in a slash
             raise NotEmpty
         with self._ledger.watching(key) as confirmed:
@@ -166,9 +206,8 @@ class Namespace:
             return
         if await self._keeps_itself(key):
             return
-        want = Present(0, attributes=directory.attributes, properties=ObjectProperties(content_type=DIRECTORY_TYPE))
         try:
-            await self._ledger.make(key, b"", want)
+            await self._ledger.make(key, b"", _marker_for(directory))
         except (FsError, SpacesError) as error:
             log.warning("%s may vanish, for it holds nothing any more: %s", key, error)
 
@@ -186,8 +225,12 @@ class Namespace:
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, thread: int = 0, *, may_replace: bool
     ) -> None:
         """Give a file or directory another name; a file or an empty directory there is replaced, if that is allowed."""
-        source, target, segment = self._table[parent], self._table[new_parent], name_to_take(new_name)
-        inode = await self._resolver.get(source, text_of(name))
+        source, found = self.place(parent, name)
+        target, segment = self.place(new_parent, new_name)
+        check_free(segment)
+        inode = await self._resolver.get(source, found)
+        if inode.is_part:
+            raise Unsupported  # it is in the names of many
         replaced = await self._resolver.find(target, segment)
         if replaced is inode:
             return
@@ -223,8 +266,9 @@ class Namespace:
         replaced = self._table.child(target, name)
         replaces = _at(replaced.version, new_key) if replaced is not None else None
         move = Move(key, new_key, self._files.size_of(inode), version, replaces)
+        leaves = _marker_for(inode.parent) if inode.name == OWN_BYTES and inode.parent is not None else None
         self._table.move(inode, target, name)
-        await self._ledger.move(move, thread)
+        await self._ledger.move(move, thread, leaves)
 
     async def _rename_directory(self, inode: Inode, target: Inode, name: str) -> None:
         if target is inode or any(ancestor is inode for ancestor in _ancestors(target)):
@@ -289,6 +333,12 @@ class Namespace:
         if key in confirmed and confirmed[key] is None:
             return True
         return self._overlay.shows_directory(key) is False if key.endswith("/") else self._overlay.is_absent(key)
+
+
+def _marker_for(directory: Inode) -> Present:
+    """Return what the key of a directory shall hold: nothing but what the directory is."""
+    properties = ObjectProperties(content_type=DIRECTORY_TYPE)
+    return Present(0, attributes=directory.attributes, properties=properties)
 
 
 def _at(version: ObjectVersion | None, key: str) -> ObjectVersion | None:

@@ -19,7 +19,7 @@ from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.ledger import Ledger, Place
 from spacesfs.pending.streaming import Stream, Streams
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import conflict_name
+from spacesfs.tree.names import conflict_name, name_of, segment_in
 
 log = logging.getLogger(__name__)
 
@@ -296,8 +296,8 @@ class OpenFiles:
         """Another host has a file's name: give it one beside, which tells whose it is."""
         parent = inode.parent
         assert parent is not None, "the root is no file"
-        name = conflict_name(inode.name, parent.children.keys() | self._ledger.overlay.names(parent.key).files.keys())
-        self._table.move(inode, parent, name)
+        taken = parent.children.keys() | self._ledger.overlay.names(parent.key).files.keys()
+        self._table.move(inode, parent, name_of(conflict_name(segment_in(inode.name), taken)))
         inode.version = None
         opened = self.of(inode)
         if opened is not None:

@@ -72,6 +72,8 @@ class Xattrs:
             NoAttribute: There is none of this name.
         """
         text = _text(name)
+        if inode.is_part:
+            raise NoAttribute
         if text == ERROR_NAME:
             return self._error(inode)
         if text in _ADDRESSES:
@@ -113,7 +115,7 @@ class Xattrs:
 
     async def names(self, inode: Inode) -> list[bytes]:
         """Return the names of what is stored; live ones are not listed, so that copying a file does not copy them."""
-        info = await self._properties.info(inode)
+        info = await self._properties.info(inode) if not inode.is_part else None
         return [name.encode() for name in read_xattrs(info.properties.metadata)] if info is not None else []
 
     async def set(self, inode: Inode, name: bytes, value: bytes) -> None:
@@ -145,8 +147,8 @@ class Xattrs:
             await self._change(inode, lambda old: replace(old, metadata=with_xattr(old.metadata, text, None)))
 
     async def _change(self, inode: Inode, change: Change) -> None:
-        if not inode.key or is_beside(inode.name):
-            raise Unsupported  # the root of a bucket has no object that could carry it
+        if not inode.key or is_beside(inode.name) or inode.is_part:
+            raise Unsupported  # the root of a bucket, and a part of long names, has no object that could carry it
         await self._properties.change(inode, change)
 
 

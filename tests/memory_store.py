@@ -322,6 +322,10 @@ class MemoryStore:
             shown[-1] if len(shown) < len(names) else None,
         )
 
+    def resume_after(self, key: str) -> str:
+        """As `Bucket.resume_after`."""
+        return key
+
     async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
         """As `Bucket.list`."""
         resume: str | None = None

@@ -50,7 +50,8 @@ NUMBERISH = st.from_regex(r"[-+]?[0-9_]{0,30}(\.[0-9]{0,30})?(e[0-9]+)?[ \n]?", 
 
 
 def described(key: str, metadata: dict[str, str], size: int = 1) -> Attributes:
-    return attributes_of(ObjectInfo(key, size, "etag", MODIFIED_NS, ObjectProperties(metadata=metadata)), DEFAULTS)
+    info = ObjectInfo(key, size, "etag", MODIFIED_NS, ObjectProperties(metadata=metadata))
+    return attributes_of(info, DEFAULTS, is_directory=key.endswith("/"))
 
 
 # --- round trips

@@ -200,7 +200,7 @@ class _Mover:
         with NewFile(path, overwrite=self.orders.overwrite) as file:
             reading = bucket.stream(source.key, buffers=self.buffers, size_hint=item.size)
             info = await copy_to_file(reading, file, self.meter.move)
-            file.set_time(attributes_of(info, _PLAIN).mtime_ns)
+            file.set_time(attributes_of(info, _PLAIN, is_directory=False).mtime_ns)
             file.commit()
 
     def _make_room(self, path: Path, *, is_marker: bool, has_folder: bool) -> None:

@@ -86,6 +86,10 @@ class ListingCalls(BucketCalls):
                     return page
         raise BadReply(f"ListObjects {self.name!r}: the listing does not get past {start.after!r}")
 
+    def resume_after(self, key: str) -> str:
+        """Return what resumes any listing after a key, as ``resume`` of a page does."""
+        return _Position(key).pack()
+
     async def list(self, prefix: str, *, delimiter: str | None = None) -> AsyncGenerator[ListPage, None]:
         """Return all pages of the names that begin with ``prefix``; raises as `list_page`."""
         resume: str | None = None

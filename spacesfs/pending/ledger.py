@@ -137,15 +137,10 @@ class Ledger:
         self._touch(thread, key, key)
         await self._acknowledge(batch)
 
-    async def make(self, key: str, body: bytes, want: Present) -> None:
+    async def make(self, key: str, body: bytes, want: Present, replaces: ObjectVersion | None = None) -> None:
         """A key shall hold a new object with a small body: a marker, a symbolic link, a special file."""
-        content = self.contents.new()
-        if body:
-            content.staged.write(0, body)
-        batch = _Batch([SaveContent(content.staged.record())])
-        self._put(batch, key, replace(want, content=content.number), None)
-        content.saved_changes = content.staged.changes
-        self.contents.rest(content)
+        batch = _Batch()
+        self._make(batch, key, body, want, replaces)
         try:
             await self._acknowledge(batch)
         except (FsError, SpacesError):
@@ -153,6 +148,15 @@ class Ledger:
             self._drop(batch, key)
             self._post(batch)
             raise
+
+    def _make(self, batch: _Batch, key: str, body: bytes, want: Present, replaces: ObjectVersion | None) -> None:
+        content = self.contents.new()
+        if body:
+            content.staged.write(0, body)
+        batch.rows.append(SaveContent(content.staged.record()))
+        self._put(batch, key, replace(want, content=content.number), replaces)
+        content.saved_changes = content.staged.changes
+        self.contents.rest(content)
 
     async def remove(self, key: str, version: ObjectVersion | None) -> None:
         """A key shall hold nothing; ``version`` is what the Space holds, as far as is known."""
@@ -166,10 +170,12 @@ class Ledger:
         self._remove(batch, key, version)
         await self._commit(batch)
 
-    async def move(self, move: Move, thread: int = 0) -> None:
-        """An object gets another name."""
+    async def move(self, move: Move, thread: int = 0, leaves: Present | None = None) -> None:
+        """An object gets another name; under the old one it ``leaves`` an empty object, if anything."""
         batch = _Batch()
         self._move(batch, move)
+        if leaves is not None:
+            self._make(batch, move.key, b"", leaves, move.version)
         self._touch(thread, move.key, move.new_key)
         await self._acknowledge(batch)
 

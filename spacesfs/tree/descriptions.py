@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from spacesfs.cache.attribute_store import Row
 from spacesfs.cache.metadata import Keeper, ObjectCache, is_unchanged
 from spacesfs.client.errors import NoSuchKey
 from spacesfs.client.models import ListedObject, ObjectInfo, ObjectVersion
-from spacesfs.tree.ahead import Ahead, Spawn
+from spacesfs.tree.ahead import Ahead, Question, Spawn
 from spacesfs.tree.directory import Listing
 
 
@@ -58,7 +58,7 @@ class Descriptions:
         self._objects = ObjectCache(ttl_seconds, memory, store.server_time_ns)
         self._removals = 0
         self._asking: list[set[str]] = []  # of each question under way, the keys that were outdated meanwhile
-        self._ahead = Ahead(self._describe_ahead, self._is_known, spawn) if spawn is not None else None
+        self._ahead = Ahead(self._question, self._answer, spawn) if spawn is not None else None
 
     def get(self, listed: ListedObject) -> ObjectInfo | None:
         """Return the description of what a listing shows, if it is known."""
@@ -158,8 +158,9 @@ class Descriptions:
             if key not in outdated:
                 return info
 
-    def _is_known(self, listed: ListedObject) -> bool:
-        return self._objects.get(listed) is not None
+    def _question(self, _prefix: str, name: str, objects: Mapping[str, ListedObject]) -> Question | None:
+        listed = objects.get(name)
+        return Question(listed.key, listed) if listed is not None and self._objects.get(listed) is None else None
 
-    async def _describe_ahead(self, listed: ListedObject) -> None:
-        await self.ask(listed.key, listed)
+    async def _answer(self, question: Question) -> None:
+        await self.ask(question.key, question.listed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spacesfs.client.models import ListedObject, ListPage, ObjectInfo
-from spacesfs.tree.names import name_beside, name_of, segment_in, split_key
+from spacesfs.tree.names import OWN_BYTES, name_beside, name_of, segment_in
 
 _SECOND_NS = 10**9
 
@@ -25,13 +25,12 @@ class Listing:
 
     ``objects`` holds the files by name, ``directories`` the names of sub-directories. A file of a directory's name has
     an escaped one. ``has_marker`` says whether the directory has an object of its own, ``marker`` is that as a listing
-    showed it. ``hides_keys`` says whether there is something in the directory that is not shown.
+    showed it; if that has bytes, they are among the files.
     """
 
     objects: dict[str, ListedObject]
     directories: set[str]
     has_marker: bool
-    hides_keys: bool = False
     marker: ListedObject | None = None
 
     @property
@@ -44,10 +43,7 @@ class Listing:
 
 
 async def list_directory(lister: Lister, prefix: str) -> Listing:
-    """List one directory; ``prefix`` is its key, which ends in ``/`` or is empty.
-
-    Keys whose names would be too long are left out.
-    """
+    """List one directory; ``prefix`` is its key, which ends in ``/`` or is empty."""
     return listing_of([page async for page in lister.list(prefix, delimiter="/")], prefix)
 
 
@@ -57,16 +53,13 @@ def listing_of(pages: Iterable[ListPage], prefix: str) -> Listing:
     for page in pages:
         for listed in page.objects:
             segment = listed.key.removeprefix(prefix)
-            name = name_of(segment)
-            if not segment:
-                listing.has_marker, listing.marker = True, listed
-            elif name is not None:
-                listing.objects[name] = listed
-            else:
-                listing.hides_keys = True
-        names = [name_of(key[len(prefix) : -1]) for key in page.prefixes]
-        listing.directories.update(name for name in names if name is not None)
-        listing.hides_keys |= None in names
+            if segment:
+                listing.objects[name_of(segment)] = listed
+                continue
+            listing.has_marker, listing.marker = True, listed
+            if listed.size:
+                listing.objects[OWN_BYTES] = listed
+        listing.directories.update(name_of(key[len(prefix) : -1]) for key in page.prefixes)
     for name in listing.directories & listing.objects.keys():
         put_beside(listing, name)
     return listing
@@ -75,11 +68,8 @@ def listing_of(pages: Iterable[ListPage], prefix: str) -> Listing:
 def put_beside(listing: Listing, name: str) -> None:
     """A directory has the name of a file, which is shown beside it."""
     listed = listing.objects.pop(name, None)
-    beside = name_beside(split_key(listed.key)[1]) if listed is not None else None
-    if listed is not None and beside is not None:
-        listing.objects[beside] = listed
-    elif listed is not None:
-        listing.hides_keys = True
+    if listed is not None:
+        listing.objects[name_beside(segment_in(name))] = listed
 
 
 def keys_in(listing: Listing, key: str) -> Iterator[str]:
@@ -93,40 +83,42 @@ def note_file(segment: str, info: ObjectInfo | ListedObject, listing: Listing) -
     name = name_of(segment)
     if name in listing.directories:
         name = name_beside(segment)
-    known = listing.objects.get(name or "")
+    known = listing.objects.get(name)
     if (
         known is not None
         and known.etag == info.etag
         and known.last_modified_ns // _SECOND_NS == (info.last_modified_ns // _SECOND_NS)
     ):
         return  # and what a listing told is more precise
-    if name is not None:
-        listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
+    listing.objects[name] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
 
 
 def note_directory(segment: str, listing: Listing) -> None:
     """A directory is there."""
     name = name_of(segment)
-    if name is not None:
-        listing.directories.add(name)
-        put_beside(listing, name)
+    listing.directories.add(name)
+    put_beside(listing, name)
 
 
 def note_no_file(segment: str, listing: Listing) -> None:
     """A file is gone."""
     for name in (name_of(segment), name_beside(segment)):
-        listing.objects.pop(name or "", None)
+        listing.objects.pop(name, None)
 
 
 def note_no_directory(segment: str, listing: Listing) -> None:
     """A directory is gone; a file beside it has the name then."""
     name = name_of(segment)
-    listing.directories.discard(name or "")
-    beside = listing.objects.pop(name_beside(segment) or "", None)
-    if name is not None and beside is not None:
+    listing.directories.discard(name)
+    beside = listing.objects.pop(name_beside(segment), None)
+    if beside is not None:
         listing.objects[name] = beside
 
 
-def note_marker(listing: Listing) -> None:
+def note_marker(info: ObjectInfo, listing: Listing) -> None:
     """The directory itself has an object."""
-    listing.has_marker = True
+    listing.has_marker, listing.marker = True, None
+    if info.size:
+        listing.objects[OWN_BYTES] = ListedObject(info.key, info.size, info.etag, info.last_modified_ns)
+    else:
+        listing.objects.pop(OWN_BYTES, None)

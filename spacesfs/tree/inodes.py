@@ -7,7 +7,7 @@ from typing import Protocol
 
 from spacesfs.attributes import Attributes
 from spacesfs.client.models import ObjectVersion
-from spacesfs.tree.names import name_beside, name_of, segment_in
+from spacesfs.tree.names import is_part, name_beside, name_inside, name_of, segment_in, text_of
 
 
 class Kernel(Protocol):
@@ -41,7 +41,11 @@ class Inode:
 
     A key is spelt from the parents, so that renaming a directory moves everything below it in one step.
 
+    What has a long name is seen inside directories that are parts of it. Those are inodes, too, but have nothing below
+    them here: the long name, as a path, is one in the directory that holds the object, and so is a part.
+
     Attributes:
+        is_part: It is a part of long names.
         version: The object in the Space that the inode stands for; None for what is not in the Space yet, and for a
             directory without a marker.
         attributes: As last known.
@@ -56,6 +60,7 @@ class Inode:
         "children",
         "is_displaced",
         "is_kind_known",
+        "is_part",
         "lookups",
         "name",
         "number",
@@ -79,6 +84,7 @@ class Inode:
         self.validated_at = float("-inf")
         self.is_displaced = False
         self.is_kind_known = True
+        self.is_part = parent is not None and is_part(name)
 
     @property
     def is_linked(self) -> bool:
@@ -86,8 +92,19 @@ class Inode:
         return self.parent is None or self.parent.children.get(self.name) is self
 
     @property
+    def home(self) -> Inode:
+        """The directory whose listing shows what is in this one: that where a long name begins, else itself."""
+        return self.parent if self.is_part and self.parent is not None else self
+
+    def name_inside(self, name: str) -> str | None:
+        """Return the name, in `home`, of what is called ``name`` in this directory; None if nothing can be."""
+        return name_inside(self.name, name) if self.is_part else name
+
+    @property
     def key(self) -> str:
-        """The key of the object, or of the marker; an unlinked inode keeps the key it had."""
+        """The key of the object, or of the marker, or of `home`; an unlinked inode keeps the key it had."""
+        if self.is_part:
+            return self.home.key
         segments = []
         inode = self
         while inode.parent is not None:
@@ -126,6 +143,17 @@ class InodeTable:
     def __getitem__(self, number: int) -> Inode:
         return self._by_number[number]
 
+    def place(self, parent: int, name: bytes) -> tuple[Inode, str | None]:
+        """Return the directory that holds what the kernel calls ``name`` in a directory, and its name there.
+
+        That is None where nothing can have such a name.
+
+        Raises:
+            NameNotUtf8, NameTooLong: As `text_of`.
+        """
+        directory = self._by_number[parent]
+        return directory.home, directory.name_inside(text_of(name))
+
     def child(self, parent: Inode, name: str) -> Inode | None:
         """Return the inode of a name, or None if nobody holds one."""
         return parent.children.get(name)
@@ -139,11 +167,11 @@ class InodeTable:
         *above, last = key[len(self.root.name) :].removesuffix("/").split("/")
         directory: Inode | None = self.root
         for segment in above:
-            directory = directory.children.get(name_of(segment) or "") if directory is not None else None
+            directory = directory.children.get(name_of(segment)) if directory is not None else None
         if directory is None:
             return None
         for name in (name_of(last), name_beside(last)):
-            inode = directory.children.get(name or "")
+            inode = directory.children.get(name)
             if inode is not None and inode.key == key:
                 return inode
         return None
@@ -171,8 +199,15 @@ class InodeTable:
         inode = parent.children.get(name)
         if inode is not None:
             inode.is_displaced = True
-            self._kernel.invalidate_entry(parent.number, name.encode())
+            self.forget_entry(inode)
             self.unlink(parent, name)
+
+    def forget_entry(self, inode: Inode) -> None:
+        """Have the kernel forget what stands under the name of an inode."""
+        part, _, name = inode.name.rpartition("/")
+        holder = inode.parent.children.get(part) if part and inode.parent is not None else inode.parent
+        if holder is not None:
+            self._kernel.invalidate_entry(holder.number, name.encode())
 
     def move(self, inode: Inode, parent: Inode, name: str) -> None:
         """Give an inode another name; an inode that had it is unlinked."""
@@ -228,7 +263,7 @@ class InodeTable:
             left -= 1
             self._ages.append(inode.number)
             if inode.parent is not None and inode.is_linked and not inode.pins:
-                self._kernel.invalidate_entry(inode.parent.number, inode.name.encode())
+                self.forget_entry(inode)
 
     def _reap(self, inode: Inode) -> None:
         while inode.parent is not None and not (inode.lookups or inode.pins or inode.children):

@@ -6,7 +6,7 @@ import trio
 from cachetools import TTLCache
 
 from spacesfs.tree.inodes import Inode, InodeTable, Kernel
-from spacesfs.tree.names import segment_in, split_key
+from spacesfs.tree.names import key_of, split_key
 from spacesfs.tree.resolver import walk
 from spacesfs.tree.view import View
 
@@ -29,7 +29,7 @@ class Refresher:
     def refresh(self, path: str) -> None:
         """Forget what is known at and below a path, relative to the root; "" is all."""
         path = path.strip("/")
-        key = self._table.root.key + "/".join(map(segment_in, path.split("/")))
+        key = self._table.root.key + key_of(path)
         self._view.refresh(key)
         for parent, name in list(self._denied):
             self._kernel.invalidate_entry(parent, name)
@@ -48,4 +48,4 @@ class Refresher:
         is_held = inode.parent is None or inode.children or inode.attributes.is_directory
         # A directory that is somebody's current one must stay in the tree of the kernel, or it has no path any more.
         if inode.parent is not None and not is_held and inode.is_linked:
-            self._kernel.invalidate_entry(inode.parent.number, inode.name.encode())
+            self._table.forget_entry(inode)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -14,7 +14,7 @@ from spacesfs.client.models import ListedObject, ObjectVersion
 from spacesfs.errors import NotDirectory, NotFound, StaleFile
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_key, segment_in
+from spacesfs.tree.names import check_key, is_part, segment_in
 from spacesfs.tree.stream import Page
 from spacesfs.tree.view import Found, View
 
@@ -60,13 +60,16 @@ class Local(Protocol):
     def told(self, prefix: str, name: str) -> Told | None:
         """Return what is acknowledged of a name in a directory; None if the Space's word counts."""
 
+    def unsaved_names(self, directory: Inode) -> list[str]:
+        """Return the names of open files in a directory that are not acknowledged yet."""
+
     def told_names(self, prefix: str) -> ToldNames:
         """Return what is acknowledged of the names in a directory."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One name in a snapshot of a directory.
+    """One name in a snapshot of a directory, as it is seen there.
 
     ``listed`` is None for a directory, and for a file that only this mount had then (``is_local``).
     """
@@ -94,6 +97,8 @@ class Resolver:
         """Return the inode of a name, or None if there is no such name."""
         if not directory.attributes.is_directory:
             raise NotDirectory
+        if is_part(name):
+            return self._part(directory, name)
         while True:
             inode = self._table.child(directory, name)
             if inode is not None and self._knows_better(inode):
@@ -115,6 +120,12 @@ class Resolver:
             return self.bind(directory, name, found)
         self._table.displace(directory, name)
         return None
+
+    def _part(self, directory: Inode, name: str) -> Inode:
+        """Return the inode of a part of long names. It is as its directory is, and always there: one may be made."""
+        inode = self._table.child(directory, name) or self._table.add(directory, name, directory.attributes)
+        inode.attributes, inode.validated_at = directory.attributes, directory.validated_at
+        return inode
 
     async def _look(self, prefix: str, name: str) -> Found | None:
         while True:
@@ -164,6 +175,10 @@ class Resolver:
         """
         if self._is_fresh(inode) or self._local.is_ahead(inode) or inode.parent is None or not inode.is_linked:
             return
+        if inode.is_part:
+            await self.revalidate(inode.home)
+            self._part(inode.home, inode.name)
+            return
         try:
             await self._ask_about(inode, inode.parent)
         except _AWAY as error:
@@ -191,7 +206,8 @@ class Resolver:
 
     def page_entries(self, directory: Inode, page: Page) -> list[Entry]:
         """Return a snapshot of a part of a directory, in the order of names."""
-        told = self._local.told_names(directory.key)
+        home = directory.home
+        told = self._local.told_names(home.key)
         asked_at = page.asked_at
         entries = {name: Entry(name, listed, asked_at) for name, listed in page.listing.objects.items()}
         for name in told.hidden_files:
@@ -201,26 +217,29 @@ class Resolver:
         for name in told.shown:
             if _is_within(name, page, is_directory=name in told.directories):
                 entries[name] = Entry(name, None, asked_at, is_local=True)
-        for name, child in directory.children.items():
-            if self._local.is_ahead(child) and _is_within(name, page, is_directory=child.attributes.is_directory):
+        for name in self._local.unsaved_names(home):
+            if _is_within(name, page, is_directory=False):
                 entries.setdefault(name, Entry(name, None, asked_at, is_local=True))
+        if directory.is_part or any("/" in name for name in entries):
+            entries = _seen_in(directory, entries, page)
         return sorted(entries.values(), key=lambda entry: entry.name)
 
     def entry(self, directory: Inode, entry: Entry) -> Inode | None:
         """Return the inode of an entry of a snapshot without asking the Space; None if it is known to be gone."""
-        inode = self._table.child(directory, entry.name)
+        directory, name = directory.home, directory.name_inside(entry.name) or ""
+        if is_part(name):
+            return self._part(directory, name)
+        inode = self._table.child(directory, name)
         if inode is not None and (self._local.is_ahead(inode) or inode.validated_at > entry.asked_at):
             return inode  # known better than by the listing
-        told = self._local.told(directory.key, entry.name)
+        told = self._local.told(directory.key, name)
         if told is not None and (not told.asks_space or (told.found is None and entry.listed is not None)):
-            return self.bind(directory, entry.name, told.found) if told.found is not None else None
+            return self.bind(directory, name, told.found) if told.found is not None else None
         if entry.is_local and told is None:
             return inode
         if entry.listed is not None:
-            return self.bind(directory, entry.name, self._view.glance_at_file(entry.listed))
-        return self.bind(
-            directory, entry.name, self._view.glance_at_directory(f"{directory.key}{segment_in(entry.name)}/")
-        )
+            return self.bind(directory, name, self._view.glance_at_file(entry.listed))
+        return self.bind(directory, name, self._view.glance_at_directory(f"{directory.key}{segment_in(name)}/"))
 
     def bind(self, directory: Inode, name: str, found: Found) -> Inode:
         """Return the inode for what was found behind a name; a new one if that is another thing than before."""
@@ -257,7 +276,21 @@ class Resolver:
 def _is_within(name: str, page: Page, *, is_directory: bool) -> bool:
     """Say whether a page tells of a name: pages are cut in the order of keys."""
     segment = segment_in(name) + "/" * is_directory
-    return page.after < segment and (page.upto is None or segment <= page.upto)
+    return (page.after < segment or not page.after) and (page.upto is None or segment <= page.upto)
+
+
+def _seen_in(directory: Inode, entries: dict[str, Entry], page: Page) -> dict[str, Entry]:
+    """Return those of a listing's entries that are seen in a directory: long names go on in their parts."""
+    begin = f"{directory.name}/" if directory.is_part else ""
+    seen: dict[str, Entry] = {}
+    for name, entry in entries.items():
+        if name.startswith(begin):
+            here, slash, _ = name.removeprefix(begin).partition("/")
+            if not slash:
+                seen[here] = replace(entry, name=here)
+            elif here not in page.begun:
+                seen[here] = Entry(here, None, page.asked_at)
+    return seen
 
 
 def _may_answer(known: Inode, failure: SpacesError) -> bool:

@@ -29,6 +29,9 @@ class FlatStore(Protocol):
     ) -> ListPage:
         """Return one page of a listing."""
 
+    def resume_after(self, key: str) -> str:
+        """Return what resumes any listing after a key."""
+
 
 @dataclass(slots=True)
 class _Group:
@@ -109,9 +112,17 @@ class Sweep:
         group.applied = len(self._load.changes)
         return group.part
 
-    def is_flat(self, prefix: str) -> bool:
-        """Say whether a directory that `shows` had no directories in it so far."""
-        return self._groups[-1].prefix == prefix and not self._groups[-1].prefixes
+    def begun(self, prefix: str) -> tuple[ListPage, float] | None:
+        """Return a directory that `shows` as the first page of a listing of it alone, and when that was asked for.
+
+        None if that can't be told: there are directories in it, or what was changed here is not in it.
+        """
+        group = self._groups[-1]
+        is_changed = any(changed == prefix for changed, _ in self._load.changes[group.changes_before :])
+        if group.prefix != prefix or group.prefixes or is_changed or not group.objects:
+            return None
+        page = ListPage(tuple(group.objects), (), self._store.resume_after(self._last))
+        return page, group.asked_at
 
     async def read_on(self, prefix: str) -> None:
         """Ask for the next page, unless somebody did meanwhile and a directory is complete."""

@@ -14,15 +14,14 @@ import trio
 from cachetools import TTLCache
 
 from spacesfs.cache.metadata import ListingCache
-from spacesfs.client.models import ListedObject
+from spacesfs.client.models import ListedObject, ListPage
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.names import split_key
 from spacesfs.tree.sweep import FlatStore, Sweep
 
 _FIRST_CREDIT, _MAX_CREDIT = 2, 8
 _PROVEN = 4  # credit of a walk, in which a large directory is worth its pages
-_MAX_PAGES = 4  # for one directory; beyond that it is listed alone, which shows entries as they come
-_MAX_FLAT_PAGES = 2  # for one that has no others in it, and is no step of a walk as far as is known
+_MAX_PAGES = 4  # for one directory, in a walk; beyond that it is listed alone, which shows entries as they come
 _MAX_SWEEPS = 16
 _MAX_TOPS = 1000
 
@@ -75,7 +74,7 @@ class Sweeps:
         sweep = self._showing(prefix) or await self._start(prefix)
         if sweep is None:
             return None
-        if sweep.shows(prefix) and not sweep.reaches(key) and self._spend(sweep.top):
+        if sweep.shows(prefix) and not sweep.reaches(key) and self._has_earned(sweep.top) and self._spend(sweep.top):
             await sweep.read_on(prefix)
         listing = self._cache.peek(prefix)
         if listing is None and sweep.shows(prefix) and sweep.reaches(key):
@@ -84,26 +83,30 @@ class Sweeps:
         return listing
 
     async def bring(self, prefix: str) -> bool:
-        """List a directory together with others, if that looks worth it; return whether the cache has it now.
-
-        A directory without others in it is read to its end, as far as some pages go; others only in a walk.
-        """
+        """List a directory together with others, if that looks worth it; return whether the cache has it now."""
         sweep = self._showing(prefix) or await self._start(prefix)
         if sweep is None:
             return False
-        for pages in range(1, _MAX_PAGES):
-            is_worth_it = sweep.shows(prefix) and (
-                self._is_proven(sweep.top) or (pages < _MAX_FLAT_PAGES and sweep.is_flat(prefix))
-            )
-            if not is_worth_it:
-                break
-            await sweep.read_on(prefix)
+        for _ in range(1, _MAX_PAGES):
+            if sweep.shows(prefix) and self._is_proven(sweep.top):
+                await sweep.read_on(prefix)
         return self._cache.peek(prefix) is not None
+
+    def begun(self, prefix: str) -> tuple[ListPage, float] | None:
+        """Return what came of a directory, as the first page of a listing of it alone, and when that was asked for."""
+        sweep = self._showing(prefix)
+        begun = sweep.begun(prefix) if sweep is not None else None
+        return begun if begun is not None and trio.current_time() - begun[1] <= self._ttl_seconds else None
 
     async def look(self, prefix: str) -> None:
         """Learn something of a directory that is known to be there, its marker at least, by at most one request."""
         if self._showing(prefix) is None:
             await self._start(prefix)
+
+    def may_look(self, prefix: str) -> bool:
+        """Say whether `look` would ask the Space about a directory, and so learn of those after it."""
+        top = self._top_above(prefix)
+        return self._showing(prefix) is None and top is not None and self._credit.get(top, _FIRST_CREDIT) > 0
 
     async def is_directory(self, prefix: str) -> bool:
         """Ask the Space whether there is anything below a prefix; what is there is remembered."""
@@ -148,6 +151,10 @@ class Sweeps:
     def _earn(self, sweep: Sweep) -> None:
         sweep.used_at = trio.current_time()
         self._credit[sweep.top] = min(self._credit.get(sweep.top, _FIRST_CREDIT) + 1, _MAX_CREDIT)
+
+    def _has_earned(self, top: str) -> bool:
+        """Say whether a sweep has answered anything yet: who asks for one name in a large tree wants no more of it."""
+        return self._credit.get(top, _FIRST_CREDIT) > _FIRST_CREDIT
 
     def _is_proven(self, top: str) -> bool:
         return self._credit.get(top, 0) >= _PROVEN

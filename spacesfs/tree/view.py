@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 import trio
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from spacesfs.attributes import AttributeDefaults, Attributes, attributes_of
 from spacesfs.cache.metadata import ListingCache
@@ -29,15 +29,16 @@ from spacesfs.tree.directory import (
     note_no_directory,
     note_no_file,
 )
-from spacesfs.tree.names import is_beside, name_of, segment_in, split_key
+from spacesfs.tree.markers import Markers
+from spacesfs.tree.names import OWN_BYTES, is_beside, name_of, segment_in, split_key
 from spacesfs.tree.stream import Stream
 from spacesfs.tree.sweeps import Sweeps
 
-_MAX_MARKERS = 50_000
 _MAX_ASKED = 10_000
 _ASKED_OFTEN = 3  # names in one directory within the TTL; asking for each costs two requests, for all usually one
 _MAX_ABSENT = 50_000
 _MAX_SAMPLES = 100  # pages of 1,000 keys
+_MAX_BARE = 1000
 
 
 class ViewStore(Lister, DescribingStore, Protocol):
@@ -54,12 +55,8 @@ class ViewStore(Lister, DescribingStore, Protocol):
     ) -> ListPage:
         """Return one page of a listing."""
 
-
-class _Unknown:
-    """Nothing was heard of a marker, not even that there is none."""
-
-
-_UNKNOWN = _Unknown()
+    def resume_after(self, key: str) -> str:
+        """Return what resumes any listing after a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +108,16 @@ class View:
         self._spawn = spawn
         self._streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()
         self._sweeps = Sweeps(store, self._listings, self._objects.learn, ttl_seconds)
-        self._markers: TTLCache[str, ObjectInfo | None] = TTLCache(_MAX_MARKERS, ttl_seconds, timer=trio.current_time)
+        self._markers = Markers(self._objects, self._sweeps, ttl_seconds, spawn)
         self._asked: TTLCache[str, int] = TTLCache(_MAX_ASKED, ttl_seconds, timer=trio.current_time)
         self._samples: TTLCache[str, set[str]] = TTLCache(_MAX_SAMPLES, ttl_seconds, timer=trio.current_time)
         self._absent: TTLCache[str, None] = TTLCache(_MAX_ABSENT, ttl_seconds, timer=trio.current_time)
+        self._bare: LRUCache[str, None] = LRUCache(_MAX_BARE)  # directories with files whose names have no dot
 
     async def find(self, prefix: str, name: str) -> Found | None:
         """Return what is behind a name in a directory, described; None if there is nothing."""
+        if name == OWN_BYTES:
+            return await self.look(prefix) if prefix else None
         key = prefix + segment_in(name)
         listing = self._listings.get(prefix)
         if listing is None and self._listings.is_worth_renewing(prefix):
@@ -133,12 +133,13 @@ class View:
         if listing is None:
             return await self._probe(prefix, name)
         if name in listing.directories:
-            return await self.directory(key + "/")
+            marker = await self._markers.of_listed(prefix, name, listing.directories) if self._asks_objects else None
+            return self._directory_of(marker)
         return await self._find_listed(prefix, name, listing)
 
     async def _find_listed(self, prefix: str, name: str, listing: Listing) -> Found | None:
         if is_beside(name) and name not in listing.objects:
-            name = name_of(segment_in(name)) or ""  # both are good once the directory is gone: rm -r removes it first
+            name = name_of(segment_in(name))  # both are good once the directory is gone: rm -r removes it first
         listed = listing.objects.get(name)
         if listed is None:
             return None
@@ -157,7 +158,8 @@ class View:
         listing = await self._listing_at_hand(prefix)
         if listing is None:
             with self._listings.loading(prefix) as load:
-                pages = [await self.page(prefix, None)]
+                begun = self._sweeps.begun(prefix)
+                pages = [begun[0] if begun is not None else await self.page(prefix, None)]
                 while pages[-1].resume is not None:
                     pages.append(await self.page(prefix, pages[-1].resume))
                 listing = listing_of(pages, prefix)
@@ -169,7 +171,8 @@ class View:
         listing = await self._listing_at_hand(prefix)
         if listing is not None:
             return listing
-        stream = Stream(self, self._listings, prefix, self._spawn, self._listings.begin(prefix))
+        begun = self._sweeps.begun(prefix)
+        stream = Stream(self, self._listings, prefix, self._spawn, self._listings.begin(prefix), begun)
         try:
             page = await stream.page(0)
         except BaseException:
@@ -185,6 +188,10 @@ class View:
         page = await self._store.list_page(prefix, delimiter="/", resume=resume)
         await self._objects.learn(page.objects)
         return page
+
+    async def holds(self, prefix: str) -> bool:
+        """Ask whether any key begins with a prefix."""
+        return bool((await self._store.list_page(prefix, max_keys=1)).objects)
 
     async def _listing_at_hand(self, prefix: str) -> Listing | None:
         """Return the listing of a directory if it is fresh, or comes with others."""
@@ -213,13 +220,22 @@ class View:
             self._listings.store(load, listing)
             return None if load.is_outdated else listing
 
+    async def listing_of_part(self, prefix: str, part: str) -> Listing:
+        """Return what of a directory has long names that begin with a part."""
+        listing = self._listings.get(prefix)
+        if listing is None:
+            pages = self._store.list(prefix + segment_in(part), delimiter="/")
+            listing = listing_of([page async for page in pages], prefix)
+        begin = f"{part}/"
+        objects = {name: listed for name, listed in listing.objects.items() if name.startswith(begin)}
+        return Listing(objects, {name for name in listing.directories if name.startswith(begin)}, has_marker=False)
+
     def glance_at_directory(self, key: str) -> Found:
         """Return what is known of a listed directory without asking."""
         if not self._asks_objects:
             return self.plain_directory()
-        is_known, marker = self._known_marker(key)
-        attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
-        return Found(attributes, None, is_described=is_known)
+        is_known, marker = self._markers.known(key)
+        return replace(self._directory_of(marker), is_described=is_known)
 
     def glance_at_file(self, listed: ListedObject) -> Found:
         """Return what is known of a listed file without asking."""
@@ -231,15 +247,22 @@ class View:
         return Found(attributes, version, is_described=not self._asks_objects)
 
     async def look(self, key: str) -> Found | None:
-        """Ask the Space for a file; None if there is none."""
+        """Ask the Space for a file; None if there is none. That of a directory's key is the bytes of its marker."""
+        if self._asks_objects and key.endswith("/"):
+            marker = await self.marker(key)
+            return self.found(marker) if marker is not None and marker.size else None
         if self._asks_objects:
             info = await self.describe(key)
             return self.found(info) if info is not None else None
         page = await self._store.list_page(key, max_keys=1)
-        return self.glance_at_file(page.objects[0]) if page.objects and page.objects[0].key == key else None
+        listed = page.objects[0] if page.objects else None
+        is_file = listed is not None and listed.key == key and (listed.size or not key.endswith("/"))
+        return self.glance_at_file(listed) if listed is not None and is_file else None
 
     async def describe(self, key: str) -> ObjectInfo | None:
         """Ask the Space for an object; None if there is none. Remembers the answer."""
+        if key.endswith("/"):
+            return await self.marker(key)
         info = await self._objects.ask(key)
         if info is None:
             self._drop(key)
@@ -263,8 +286,8 @@ class View:
 
     def known_marker(self, key: str) -> Found | None:
         """Return what is known of a directory's marker without asking."""
-        marker = self._markers.get(key)
-        return Found(attributes_of(marker, self._defaults), None) if marker else None
+        marker = self._markers.heard(key)
+        return self._directory_of(marker) if marker else None
 
     def plain_directory(self) -> Found:
         """Return a directory of which nothing is known."""
@@ -281,40 +304,22 @@ class View:
 
     async def directory(self, key: str) -> Found:
         """Return the attributes of a directory that exists; without a marker it has those of the mount's options."""
-        marker = await self.marker(key) if self._asks_objects else None
-        attributes = attributes_of(marker, self._defaults) if marker else self._defaults.for_directory(self._mounted_ns)
-        return Found(attributes, None)
+        return self._directory_of(await self.marker(key) if self._asks_objects else None)
 
     async def marker(self, key: str) -> ObjectInfo | None:
         """Return the object that a directory has of its own, if any."""
-        is_known, known = self._known_marker(key)
-        if not is_known and not self._sweeps.marker(key)[0]:
-            await self._sweeps.look(key)
-            is_known, known = self._known_marker(key)
-        if is_known:
-            return known
-        changes = self._changes
-        marker = await self._objects.ask(key, self._sweeps.marker(key)[1])
-        if self._changes == changes:
-            self._markers[key] = marker
-        return marker
+        return await self._markers.of(key)
 
-    def _known_marker(self, key: str) -> tuple[bool, ObjectInfo | None]:
-        """Return whether it is known which object a directory has of its own, and that object or None."""
-        known = self._markers.get(key, _UNKNOWN)
-        if not isinstance(known, _Unknown):
-            return True, known
-        is_listed, listed = self._sweeps.marker(key)
-        if not is_listed or listed is None:
-            return is_listed, None
-        info = self._objects.get(listed)
-        return info is not None, info
+    def _directory_of(self, marker: ObjectInfo | None) -> Found:
+        if marker is None:
+            return self.plain_directory()
+        return Found(attributes_of(marker, self._defaults, is_directory=True), None)
 
     async def is_empty(self, key: str, is_gone: Callable[[str], bool]) -> bool:
-        """Say whether a directory holds nothing but its marker and what is gone for this mount."""
+        """Say whether a directory holds nothing but its marker, be that as it may, and what is gone for this mount."""
         listing = self._listings.get(key)
-        if listing is not None and not listing.hides_keys:
-            return all(map(is_gone, keys_in(listing, key)))
+        if listing is not None:
+            return all(other == key or is_gone(other) for other in keys_in(listing, key))
         async with aclosing(self._store.list(key)) as pages:
             async for page in pages:
                 if any(listed.key != key and not is_gone(listed.key) for listed in page.objects):
@@ -324,9 +329,9 @@ class View:
     async def keeps_itself(self, key: str, is_gone: Callable[[str], bool]) -> bool:
         """Say whether a directory goes on to exist without help: it has a marker, or something that is not gone."""
         listing = self._listings.get(key)
-        if self._markers.get(key) or (listing is not None and listing.has_marker):
+        if self._markers.heard(key) or (listing is not None and listing.has_marker):
             return True
-        if listing is not None and (listing.hides_keys or not all(map(is_gone, keys_in(listing, key)))):
+        if listing is not None and not all(map(is_gone, keys_in(listing, key))):
             return True
         sample = self._samples.get(key, ())
         if any(not is_gone(name) for name in sample):
@@ -345,10 +350,10 @@ class View:
         self._note_directories(info.key)
         self._objects.store(info)
         if info.key.endswith("/"):
-            self._markers[info.key] = info
+            self._markers.store(info)
             prefix, name = split_key(info.key)
             self._listings.change(prefix, partial(note_directory, name))
-            self._listings.change(info.key, note_marker)
+            self._listings.change(info.key, partial(note_marker, info))
             return
         self._update_listing(info)
 
@@ -391,7 +396,7 @@ class View:
         self._absent.pop(key.removesuffix("/"), None)
         prefix, name = split_key(key)
         if key.endswith("/"):
-            self._markers[key] = None
+            self._markers.drop(key)
             self._objects.forget(key)
             self._listings.forget(key)
             self._listings.change(prefix, partial(note_no_directory, name))
@@ -405,8 +410,7 @@ class View:
         self._absent.clear()
         self._asked.clear()
         self._samples.clear()
-        for marker in [marker for marker in self._markers if marker.startswith(key)]:
-            del self._markers[marker]
+        self._markers.forget_below(key)
         self._objects.forget_below(key)
         self._sweeps.close()
         self._listings.forget(key)
@@ -419,19 +423,40 @@ class View:
         self._absent.clear()
 
     async def _probe(self, prefix: str, name: str) -> Found | None:
-        """Ask for a file and for a directory of one segment at once; the name is the directory's if there is one."""
+        """Ask for a directory and a file of one segment; the name is the directory's if there is one.
+
+        Nothing tells whether a name is the last of a path. One that looks like a directory's is asked for as that, and
+        as a file only if it is none, so that a deep path costs one request; else both are asked for at once.
+        """
         segment = segment_in(name)
         key = prefix + segment
         if key in self._absent:
             return None
+        if is_beside(name):
+            return await self.look(key)
         changes = self._changes
+        is_bare = "." not in name[1:]
+        if is_bare and prefix not in self._bare:
+            is_directory = await self._sweeps.is_directory(key + "/")
+            file = await self.look(key) if segment and not is_directory else None
+        else:
+            is_directory, file = await self._ask_both(key, has_file=bool(segment))
+        if is_directory:
+            return await self.directory(key + "/")
+        if file is None and self._changes == changes:
+            self._absent[key] = None
+        if file is not None and is_bare:
+            self._bare[prefix] = None
+        return file
+
+    async def _ask_both(self, key: str, *, has_file: bool) -> tuple[bool, Found | None]:
+        """Ask at once whether there is a directory and for the file; without a segment the key is a marker's."""
         file: Found | None = None
         is_directory = False
 
         async def ask_file() -> None:
             nonlocal file
-            if segment:  # else the key is the marker of the directory above
-                file = await self.look(key)
+            file = await self.look(key) if has_file else None
 
         async def ask_directory() -> None:
             nonlocal is_directory
@@ -440,15 +465,12 @@ class View:
         async with open_team() as team:
             team.start_soon(ask_file)
             team.start_soon(ask_directory)
-        if is_directory and not is_beside(name):
-            return await self.directory(key + "/")
-        if file is None and not is_directory and self._changes == changes:
-            self._absent[key] = None
-        return file
+        return is_directory, file
 
     def found(self, info: ObjectInfo) -> Found:
-        """Return a described object as what is behind a name."""
-        return Found(attributes_of(info, self._defaults), ObjectVersion(info.key, info.etag, info.size))
+        """Return a described object as the file that is behind a name."""
+        attributes = attributes_of(info, self._defaults, is_directory=False)
+        return Found(attributes, ObjectVersion(info.key, info.etag, info.size))
 
     def _update_listing(self, info: ObjectInfo | ListedObject) -> None:
         prefix, name = split_key(info.key)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from types_boto3_s3 import S3Client
 
+LONG = "x" * 300
+LONGER = "x" * 240 + "é" * 121
+END = "~end=of many words "
+PART = f"~more={'x' * 240}"
 NAMES = {
     "a//b": "a/~key=/b",
     "/leading": "~key=/leading",
@@ -30,7 +34,15 @@ NAMES = {
     "looks/~key=": "looks/~key=~key=",
     "looks/~file=x": "looks/~key=~file=x",
     "looks/~key=plain": "looks/~key=plain",
+    f"long/{LONG}": f"long/{PART}/~end={'x' * 60}",
+    f"long/{LONG}y": f"long/{PART}/~end={'x' * 60}y",
+    f"long/{LONG}y/child": f"long/{PART}/~end={'x' * 60}y/child",
+    f"long/{LONGER}/{LONGER}": f"long/{PART}/~more={'é' * 120}/~end=é/{PART}/~more={'é' * 120}/~end=é",
+    f"long/~more={'x' * 240}": f"long/~key=~more={'x' * 240}",
+    f"long/{'x' * 250}": f"long/{'x' * 250}",
+    "é" * 200: f"~more={'é' * 120}/~end={'é' * 80}",
 }
+NAMES[f"long/{LONG}y"] = f"long/{PART}/~file={'x' * 60}y"
 del NAMES["dots/.."]  # beside the directory of that segment: tried by itself below
 
 
@@ -143,6 +155,97 @@ def test_a_file_gets_its_name_when_the_directory_goes(odd: Mount) -> None:
     odd.remount()
     assert (odd.path / "both").read_bytes() == b"both"
     assert not _has(odd.path, "~file=both")
+
+
+def test_long_names_are_made(s3: S3Client, odd: Mount) -> None:
+    part = odd.path / "long" / PART
+    (part / f"{END}file").write_bytes(b"file")
+    (part / f"{END}dir").mkdir()
+    (part / f"{END}dir" / "child").write_bytes(b"child")
+    (part / f"{END}link").symlink_to("target")
+    (odd.path / "new").mkdir()
+    os.rename(part / f"{END}file", odd.path / "new" / PART / f"{END}moved")
+    os.rename(odd.path / "both" / "child", part / f"{END}renamed.txt")
+    (part / f"{END}renamed.txt").chmod(0o600)
+    os.setxattr(part / f"{END}renamed.txt", "user.x", b"1")
+    assert {f"{END}dir", f"{END}link", f"{END}renamed.txt"} < set(os.listdir(part))
+    held = _keys(s3, odd)
+    start = "x" * 240 + "of many words "
+    assert {f"long/{start}{end}" for end in ("dir/", "dir/child", "link", "renamed.txt")} <= held
+    assert s3.get_object(Bucket=odd.source, Key=f"new/{start}moved")["Body"].read() == b"file"
+    assert f"long/{start}file" not in held
+    odd.remount()
+    assert (part / f"{END}renamed.txt").read_bytes() == b"both/child"
+    assert stat.S_IMODE((part / f"{END}renamed.txt").stat().st_mode) == 0o600
+    assert (part / f"{END}link").readlink().name == "target"
+    assert (part / f"{END}dir" / "child").read_bytes() == b"child"
+    os.rename(odd.path / "new", odd.path / "newer")
+    assert (odd.path / "newer" / PART / f"{END}moved").read_bytes() == b"file"
+
+
+def test_parts_of_long_names(odd: Mount) -> None:
+    """They are always there and nothing of their own: what can't be done with them is refused."""
+    part = odd.path / "long" / PART
+    for change, error in (
+        (lambda: (part / "plain").write_bytes(b""), errno.ENOTSUP),
+        ((part / "plain").mkdir, errno.ENOTSUP),
+        (lambda: os.rename(odd.path / "both" / "child", part / "plain"), errno.ENOTSUP),
+        (lambda: os.rename(part, odd.path / "long" / "other"), errno.ENOTSUP),
+        (lambda: os.rename(odd.path / "both", part), errno.ENOTSUP),
+        (lambda: part.chmod(0o700), errno.ENOTSUP),
+        (lambda: os.setxattr(part, "user.x", b"1"), errno.ENOTSUP),
+        (part.mkdir, errno.EEXIST),
+        (part.rmdir, errno.ENOTEMPTY),
+        ((part / "~end=none").stat, errno.ENOENT),
+        ((part / "plain").stat, errno.ENOENT),
+        ((part / "~end=none").unlink, errno.ENOENT),
+    ):
+        with fails_with(error):
+            change()
+    assert os.listxattr(part) == []
+    empty = odd.path / "both" / PART
+    assert (os.listdir(empty), os.listdir(empty.parent)) == ([], ["child"])
+    assert stat.S_IMODE(empty.stat().st_mode) == stat.S_IMODE(empty.parent.stat().st_mode)
+    empty.rmdir()
+    run("rm", "-r", part)
+    assert not _has(part.parent, PART)
+
+
+def test_the_bytes_of_a_directorys_own_object(s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker) -> None:
+    bucket = new_bucket()
+    for key in ("read/", "removed/", "renamed/", "renamed/other", "tree/d/", "tree/d//x"):
+        s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    s3.put_object(Bucket=bucket, Key="plain/", Body=b"")
+    mount = new_mount(bucket, options=["--grace", "0.1s"])
+    assert (mount.path / "read" / "~file=").read_bytes() == b"read/"  # by one look-up
+    assert os.listdir(mount.path / "read") == ["~file="]
+    assert sorted(os.listdir(mount.path / "tree" / "d")) == ["~file=", "~key="]
+    assert os.getxattr(mount.path / "read" / "~file=", "user.spaces.key") == b"read/"
+    assert not _has(mount.path / "plain", "~file=")
+    with fails_with(errno.ENOENT):
+        (mount.path / "plain" / "~file=").stat()
+    for change, error in (
+        (lambda: (mount.path / "read" / "~file=").write_bytes(b"x"), errno.ENOTSUP),
+        (lambda: (mount.path / "read" / "~file=").chmod(0o600), errno.ENOTSUP),
+        ((mount.path / "read").rmdir, errno.ENOTEMPTY),
+    ):
+        with fails_with(error):
+            change()
+    (mount.path / "removed" / "~file=").unlink()
+    os.rename(mount.path / "renamed" / "~file=", mount.path / "bytes")
+    os.rename(mount.path / "tree", mount.path / "moved")
+    assert os.listdir(mount.path / "removed") == []
+    assert os.listdir(mount.path / "renamed") == ["other"]
+    assert (mount.path / "moved" / "d" / "~file=").read_bytes() == b"tree/d/"
+    mount.sync()
+    sizes = {entry["Key"]: entry["Size"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert sizes["removed/"] == sizes["renamed/"] == 0
+    assert s3.get_object(Bucket=bucket, Key="bytes")["Body"].read() == b"renamed/"
+    assert s3.get_object(Bucket=bucket, Key="moved/d/")["Body"].read() == b"tree/d/"
+    mount.remount()
+    assert (mount.path / "bytes").read_bytes() == b"renamed/"
+    run("rm", "-r", *(mount.path / name for name in os.listdir(mount.path)))
+    assert _keys(s3, mount) == set()
 
 
 def _has(directory: Path, name: str) -> bool:

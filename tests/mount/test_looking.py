@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.servers.rgw import RadosGateway
 
 FAR_MS = 20
+REPOSITORY = Path(__file__).parents[2]
 Counts = Callable[[], dict[str, int]]
 Maker = Callable[..., Mount]
 
@@ -81,12 +82,13 @@ def test_ls_l_of_foreign_files(far_mount: Maker, counts: Counts, new_bucket: Buc
     assert counts() in ({"list": 2}, {"list": 3})
 
 
+@pytest.mark.deadline(200)
 def test_ls_l_of_our_own_files(far_mount: Maker, counts: Counts, new_bucket: BucketMaker) -> None:
     bucket = new_bucket()
     mount = far_mount(bucket)
     (mount.path / "d").mkdir()
-    for number in range(300):
-        path = mount.path / "d" / f"f{number:03}"
+    for number in range(2000):
+        path = mount.path / "d" / f"f{number:04}"
         path.write_bytes(b"x")
         path.chmod(0o600 + number % 8)
     mount.sync()
@@ -94,6 +96,25 @@ def test_ls_l_of_our_own_files(far_mount: Maker, counts: Counts, new_bucket: Buc
     counts()
     assert run("ls", "-l", mount.path / "d") == first
     assert counts() == {}
+    mount.stop()
+    again = far_mount(bucket)
+    assert run("ls", "-l", again.path / "d") == first
+    found = counts()
+    assert found.pop("list") <= 3
+    assert not found
+
+
+@pytest.mark.deadline(120)
+def test_ls_l_of_foreign_directories(far_mount: Maker, counts: Counts, new_bucket: BucketMaker, s3: S3Client) -> None:
+    """Their markers are asked for several at a time: 500, 20 ms far, would take ten seconds else."""
+    bucket = new_bucket()
+    put_all(s3, bucket, [f"d/{number:03}/" for number in range(500)])
+    mount = far_mount(bucket)
+    first = run("ls", "-l", mount.path / "d")
+    assert len(first.splitlines()) == 501
+    found = counts()
+    assert found.pop("list") <= 3
+    assert found == {"head": 500}
     mount.stop()
     again = far_mount(bucket)
     assert run("ls", "-l", again.path / "d") == first
@@ -119,7 +140,7 @@ def test_find(far_mount: Maker, counts: Counts, tree: str) -> None:
     assert not found
 
 
-def test_du_and_git_status_of_a_listed_tree(far_mount: Maker, counts: Counts, tree: str) -> None:
+def test_a_listed_tree_is_walked_again_for_nothing(far_mount: Maker, counts: Counts, tree: str) -> None:
     mount = far_mount(tree)
     run("find", mount.path, "-type", "d")
     found = counts()
@@ -127,6 +148,24 @@ def test_du_and_git_status_of_a_listed_tree(far_mount: Maker, counts: Counts, tr
     assert not found
     run("find", mount.path, "-type", "d")
     assert counts() == {}
+
+
+@pytest.mark.deadline(200)
+def test_git_status(far_mount: Maker, counts: Counts, new_bucket: BucketMaker) -> None:
+    """In a clone of this repository, once git has seen it."""
+    mount = far_mount(new_bucket())
+    clone = mount.path / "clone"
+    run("git", "-c", "safe.directory=*", "clone", "--no-local", "--quiet", REPOSITORY, clone, seconds=150)
+    tracked = run("git", "ls-files", cwd=clone).splitlines()
+    assert len(tracked) > 100
+    assert run("git", "status", "--porcelain", cwd=clone) == ""
+    mount.sync()
+    assert run("git", "status", "--porcelain", cwd=clone) == ""
+    counts()
+    assert run("git", "status", "--porcelain", cwd=clone) == ""
+    assert counts() == {}
+    (clone / tracked[-1]).write_bytes(b"changed")  # and it truly looks
+    assert run("git", "status", "--porcelain", cwd=clone).split() == ["M", tracked[-1]]
 
 
 @pytest.mark.deadline(300)
@@ -148,11 +187,16 @@ def test_rsync_of_an_unchanged_tree(far_mount: Maker, counts: Counts, new_bucket
 
 
 def test_stat_of_a_deep_path(far_mount: Maker, counts: Counts, new_bucket: BucketMaker, s3: S3Client) -> None:
+    """Whether or not anything is known of the root."""
     bucket = new_bucket()
     put_all(s3, bucket, ["a/b/c/d/e/file", "a/b/c/other", "z"])
     mount = far_mount(bucket)
+    assert mount.spacesfs("refresh", mount.path).returncode == 0
+    counts()
     (mount.path / "a/b/c/d/e/file").stat()
-    assert sum(counts().values()) <= 2
+    found = counts()
+    assert found.pop("list") == 1
+    assert found in ({"head": 1}, {"get": 1})  # a small file's bytes come with its description
     (mount.path / "a/b/c/other").stat()
     assert sum(counts().values()) <= 1
 

@@ -51,6 +51,9 @@ class InHand:
     def told(self, prefix: str, name: str) -> Told | None:
         return self.keys.get(prefix + name)
 
+    def unsaved_names(self, directory: Inode) -> list[str]:
+        return [name for name, child in directory.children.items() if child.number in self.ahead]
+
     def told_names(self, _: str) -> ToldNames:
         return self.names
 

@@ -322,3 +322,97 @@ async def test_a_large_directory_is_not_listed_for_a_few_names(store: MemoryStor
     assert [call for call, _ in store.calls if call == "list"] == [], (
         "that would have taken two requests and a thousand names"
     )
+
+
+async def test_a_deep_path_costs_a_listing_and_a_question(store: MemoryStore, view: View) -> None:
+    for key in ("a/b/c/d/e/file.txt", "a/b/other", "z"):
+        store.set(key, b"x")
+    for prefix, name in (("", "a"), ("a/", "b"), ("a/b/", "c"), ("a/b/c/", "d"), ("a/b/c/d/", "e")):
+        assert await kind_of(view, prefix, name) == "directory"
+    assert await kind_of(view, "a/b/c/d/e/", "file.txt") == "file"
+    assert store.count() == {"list_page": 1, "head": 1}
+
+
+async def test_a_deep_path_in_a_large_tree_costs_a_listing_for_each_part_that_is_far_from_the_last(
+    store: MemoryStore, view: View
+) -> None:
+    store.page_keys = 10
+    for number in range(30):
+        store.set(f"a/a{number}", b"x")
+        store.set(f"a/m/a{number}", b"x")
+    store.set("a/m/n/o/p/file", b"x")
+    for prefix, name in (("", "a"), ("a/", "m"), ("a/m/", "n"), ("a/m/n/", "o"), ("a/m/n/o/", "p")):
+        assert await kind_of(view, prefix, name) == "directory"
+    assert await kind_of(view, "a/m/n/o/p/", "file") == "file"
+    assert store.count() == {"list_page": 3, "head": 1}
+
+
+async def test_a_name_like_a_files_is_asked_for_in_one_go(store: MemoryStore, view: View) -> None:
+    for key in ("v1.2/x", "f.txt", "README", "LICENSE"):
+        store.set(key, b"x")
+
+    async def go(name: str) -> set[str]:
+        """Return the calls that are made before any is answered."""
+        store.calls.clear()
+        answered = trio.Event()
+
+        async def wait(_call: str, _key: str) -> None:
+            await answered.wait()
+
+        store.late_hook = wait
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(view.find, "", name)
+            await wait_all_tasks_blocked()
+            calls = {call for call, _ in store.calls}
+            answered.set()
+        return calls
+
+    assert await go("f.txt") == {"head", "list_page"}
+    view.refresh("")
+    assert await go("v1.2") == {"head", "list_page"}
+    view.refresh("")
+    assert await go("README") == {"list_page"}
+    view.refresh("")
+    assert await go("LICENSE") == {"head", "list_page"}, "names without a dot are files' here, too"
+
+
+async def test_markers_of_a_listed_directory_are_asked_for_ahead(store: MemoryStore) -> None:
+    names = [f"{number:03}" for number in range(200)]
+    for name in names:
+        store.set(f"d/{name}/", b"", MARKED)
+    peak = waiting = 0
+
+    async def wait(call: str, key: str) -> None:
+        nonlocal peak, waiting
+        waiting += call == "head"
+        peak = max(peak, waiting)
+        await trio.lowlevel.checkpoint()
+        waiting -= call == "head"
+
+    store.late_hook = wait
+    async with trio.open_nursery() as nursery:
+        view = View(store, DEFAULTS, TTL_SECONDS, 5, spawn=nursery.start_soon)
+        listing = await view.listing("d/")
+        assert listing.directories == set(names)
+        for name in names:
+            found = await view.find("d/", name)
+            assert found is not None
+            assert found.attributes.mode == 0o40700
+    assert store.count()["head"] == 200
+    assert store.count()["list_page"] <= 3
+    assert peak > 16
+
+
+async def test_directories_without_markers_are_learnt_of_by_listings_not_ahead(store: MemoryStore) -> None:
+    store.page_keys = 100
+    names = [f"{number:03}" for number in range(90)]
+    for name in names:
+        for number in range(10):
+            store.set(f"d/{name}/{number}", b"")
+    async with trio.open_nursery() as nursery:
+        view = View(store, DEFAULTS, TTL_SECONDS, 5, spawn=nursery.start_soon)
+        await view.listing("d/")
+        for name in names:
+            assert await kind_of(view, "d/", name) == "directory"
+    assert store.count()["head"] == 0
+    assert store.count()["list_page"] <= 12
