@@ -30,11 +30,12 @@ format: setup  ## repair what can be repaired
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: setup  ## the tables of options and of metrics, the manual pages
+docs: setup  ## the tables of options, metrics and modules, the manual pages
 	$(BIN)/spacesfs config reference | \
 	sed -i -e '/^<!-- options/,/^<!-- end/{//!d}' -e '/^<!-- options/r /dev/stdin' docs/configuration.md
 	$(BIN)/python -c 'from spacesfs.fuse.exporting import reference_table as table; print(table(), end="")' | \
 	sed -i -e '/^<!-- metrics/,/^<!-- end/{//!d}' -e '/^<!-- metrics/r /dev/stdin' docs/metrics.md
+	$(BIN)/python scripts/modulemap.py > docs/modules.md
 	rm -rf man && $(BIN)/python scripts/manpages.py man
 
 site: setup  ## the documents as a site in build/site, links checked; needs no network

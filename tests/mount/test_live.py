@@ -34,7 +34,12 @@ def test_limits_and_log_level(new_mount: MountMaker) -> None:
     ("words", "complaint"),
     [
         ([], "say what to set"),
-        (["--limit-up", "1K"], "at least 65536 bytes a second"),
+        (["--limit-up", "1K"], "--limit-up: 1K a second is too little; give at least 64K"),
+        (["--memory", "1M"], "--memory: 1M is too little; give at least 16M"),
+        (["--cache-size", "1M"], "--cache-size: 1M is too little; give at least 16M"),
+        (["--durability", "space"], "--durability can't change while a mount serves; unmount it, and mount it again"),
+        (["--no-allow-other"], "--allow-other can't change while a mount serves"),
+        (["--memori", "1G"], "--memory"),
         (["--limit-up", "much"], "not a size"),
         (["--log-level", "loud"], "loud"),
     ],
