@@ -29,7 +29,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FLAG = re.compile(r"--[a-z][a-z-]+")
 GROUPS = ("config", "buckets", "uploads", "cdn", "pending")
 COMMAND = re.compile(rf"(?:^|[` /(])spacesfs ((?:(?:{'|'.join(GROUPS)}) )?[a-z]+(?:-[a-z]+)*)\b", re.MULTILINE)
-TARGET = re.compile(r"^make ([a-z]+)\b", re.MULTILINE)
+TARGET = re.compile(r"^make ([a-z-]+)", re.MULTILINE)
 TABLE = re.compile(r"^<!-- options.*?-->\n(.*?)^<!-- end of options -->$", re.MULTILINE | re.DOTALL)
 ERRNO_TEXTS = {os.strerror(number) for number in errno.errorcode}
 SOURCE_PATH = re.compile(r"^(?:tests|spacesfs|scripts|systemd|docker|docs|requirements|\.ci)/[\w./@-]*$")
@@ -65,7 +65,7 @@ def test_commands_exist(document: Path) -> None:
 @documents
 def test_make_targets_exist(document: Path) -> None:
     named = {target for code in code_of(document) for target in TARGET.findall(code)}
-    offered = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    offered = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert named <= set(offered)
 
 
