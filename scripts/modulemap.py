@@ -1,8 +1,9 @@
-"""Print docs/modules.md: every module, with the first sentence of its docstring. `make docs` calls it."""
+"""Print docs/modules.md: every module, with the first line of its docstring. `make docs` calls it."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -12,8 +13,8 @@ ROOT = Path(__file__).parents[1] / "spacesfs"
 
 _HEAD = """# Modules
 
-Which module does what. How they fit together, and who may import whom, is in [architecture](architecture.md). This page is
-made of the source by `make docs`."""
+Which module does what. How they fit together, and who may import whom, is in [architecture](architecture.md). This page
+is made of the source by `make docs`."""
 
 
 def module_map() -> str:
@@ -36,4 +37,4 @@ def _first_line(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(module_map())
+    sys.stdout.write(f"{module_map()}\n")

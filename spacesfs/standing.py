@@ -1,7 +1,7 @@
 """What a Space lets us do: asked when a mount starts, and known already to one that takes the place of a dead one.
 
-A fresh process goes on for one that died, so it needs no more of the Space than that one did to live: while the Space is
-away it serves what is here, and its journal takes changes. What it would have asked is in the journal.
+A fresh process goes on for one that died, so it needs no more of the Space than that one did to live: while the Space
+is away it serves what is here, and its journal takes changes. What it would have asked is in the journal.
 """
 
 from __future__ import annotations

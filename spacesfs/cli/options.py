@@ -32,7 +32,7 @@ def space_options(command: Command) -> Command:
 
 
 def changeable_options(command: Command) -> Command:
-    """Give ``command`` a flag for each option, as `mount_options`, but show only what can change while a mount serves."""
+    """Give ``command`` a flag for each option, as `mount_options`; help shows what can change while a mount serves."""
     for option in reversed(list(OPTIONS.values())):
         is_shown = option.name in CHANGEABLE
         if option.is_switch:

@@ -1,9 +1,11 @@
 """What stands over a background mount: it starts the process that serves, and a fresh one when that dies or hangs.
 
 The supervisor has no event loop and no threads and runs nothing that serves, so little can befall it, and it may fork.
-Once its first worker answers it loads what the next one needs: that is there at once, and of the same version. A worker sends a byte about every second for as long as its event loop turns. One that ends by itself has done
-what it was told; one that is killed, crashes or falls silent is replaced while its dead mount is still there: the fresh
-one is mounted aside, takes the dead one's place (`spacesfs.fuse.place`) and goes on with the journal::
+Once its first worker answers it loads what the next one needs: that is there at once, and of the same version.
+
+A worker sends a byte about every second for as long as its event loop turns. One that ends by itself has done what it
+was told; one that is killed, crashes or falls silent is replaced while its dead mount is still there: the fresh one is
+mounted aside, takes the dead one's place (`spacesfs.fuse.place`) and goes on with the journal::
 
     forked ──> starting ──ready──> serving ──exit 0, 1──────────────────> the supervisor ends likewise
                   │                   └─────killed, crashed, silent──┐

@@ -446,7 +446,9 @@ def whole(staged: StagedFile) -> Extent:
     return Extent(0, staged.size)
 
 
-async def test_a_larger_cap_lets_who_waits_go_on_and_a_smaller_one_stops_writers(disk: Disk, autojump_clock: MockClock) -> None:
+async def test_a_larger_cap_lets_who_waits_go_on_and_a_smaller_one_stops_writers(
+    disk: Disk, autojump_clock: MockClock
+) -> None:
     area = disk.open(limit_bytes=16 * MIB)
     area.take(15 * MIB)
 

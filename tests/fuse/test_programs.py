@@ -38,7 +38,7 @@ def test_the_environment_of_a_program_holds_no_key(tmp_path: Path, monkeypatch: 
 
 
 def test_what_is_started_by_a_library_sees_no_key_and_we_still_do() -> None:
-    """libfuse does not ask us what to give to fusermount3; a shell that C starts stands for it."""
+    """For libfuse, which does not ask us what to give to fusermount3, stands a shell that C starts."""
     script = (
         "import os; from spacesfs.fuse.process import prepare_process; prepare_process(); "
         "print(os.environ['AWS_SECRET_ACCESS_KEY'], flush=True); os.system('env')"

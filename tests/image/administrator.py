@@ -37,7 +37,8 @@ WAIT_SECONDS = 60.0
 def block(document: str, title: str, number: int = 0) -> str:
     """Return a fenced block of commands below a heading."""
     section = (ROOT / "docs" / document).read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    return re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[number]
+    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return blocks[number]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,42 @@ def image(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     return build(ROOT / "docker" / "Dockerfile", ROOT, folder / "base", folder)
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Runs containers of one image, one after the other with the same volumes, over one bucket.
+
+    ``environment`` is what keys.env holds; the server is this host's, so plain http will do.
+    """
+
+    image: Stage
+    root: Path
+    make: ContainerMaker
+    bucket: str
+    s3: S3Client
+    environment: dict[str, str]
+
+    def start(self, user: str = "") -> Container:
+        """Run the image's command as its documents say, and wait until its health check is content."""
+        words = ("mount", "--foreground", "--grace", "1h", self.bucket, "/mnt/space")
+        container = self.make(self.root)
+        given = self.image.environment | self.environment
+        container.start(*become(user), *self.image.entrypoint, *words, environment=given)
+        deadline = time.monotonic() + READY_SECONDS
+        while container.execute(*become(user), *self.image.healthcheck).returncode != 0:
+            assert time.monotonic() < deadline, container.tail()
+            time.sleep(0.5)
+        return container
+
+    def body(self, key: str) -> bytes:
+        """Return what the Space holds."""
+        return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+
+def become(user: str) -> list[str]:
+    """Return what ``--user`` comes to."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
+
+
 @pytest.fixture
 def own(image: Stage, tmp_path: Path) -> Path:
     """The image's file system, for one container."""
@@ -42,59 +78,38 @@ def own(image: Stage, tmp_path: Path) -> Path:
     return tmp_path / "container"
 
 
-def keys(rgw: RadosGateway) -> dict[str, str]:
-    """Return what keys.env holds; the server is this host's, so plain http will do."""
-    return {
+@pytest.fixture
+def host(image: Stage, own: Path, container: ContainerMaker, rgw: RadosGateway, request: pytest.FixtureRequest) -> Host:
+    environment = {
         "SPACES_ACCESS_KEY_ID": rgw.access_key,
         "SPACES_SECRET_ACCESS_KEY": rgw.secret_key,
         "SPACESFS_ENDPOINT": rgw.endpoint,
     }
-
-
-def start(container: Container, image: Stage, environment: Mapping[str, str], *words: str, user: str = "") -> None:
-    """Run the image with a command, and wait until its health check is content."""
-    become = ("/usr/bin/setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups") if user else ()
-    container.start(*become, *image.entrypoint, *words, environment=image.environment | dict(environment))
-    deadline = time.monotonic() + READY_SECONDS
-    while container.execute(*image.healthcheck).returncode != 0:
-        assert time.monotonic() < deadline, container.tail()
-        time.sleep(0.5)
-
-
-def body(s3: S3Client, bucket: str, key: str) -> bytes:
-    return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return Host(
+        image, own, container, request.getfixturevalue("bucket_name"), request.getfixturevalue("s3"), environment
+    )
 
 
 @pytest.mark.parametrize("user", ["", "spacesfs"], ids=["root", "user"])
-def test_it_mounts_and_drains_when_it_is_stopped(
-    image: Stage, own: Path, container: ContainerMaker, rgw: RadosGateway, s3: S3Client, bucket_name: str, user: str
-) -> None:
-    running = container(own)
-    words = ("mount", "--foreground", "--grace", "1h", bucket_name, "/mnt/space")
-    start(running, image, keys(rgw), *words, user=user)
-    who = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups") if user else ()
-    done = running.execute(*who, "sh", "-ec", "echo content > /mnt/space/f && cat /mnt/space/f")
+def test_it_mounts_and_drains_when_it_is_stopped(host: Host, user: str) -> None:
+    running = host.start(user)
+    done = running.execute(*become(user), "sh", "-ec", "echo content > /mnt/space/f && cat /mnt/space/f")
     assert done.stdout == "content\n", done.stderr + running.tail()
-    assert s3.list_objects_v2(Bucket=bucket_name).get("KeyCount") == 0, "the grace is an hour"
+    assert host.s3.list_objects_v2(Bucket=host.bucket).get("KeyCount") == 0, "the grace is an hour"
     running.signal(signal.SIGTERM)
     assert running.wait(DRAIN_SECONDS) == 0, running.tail()
-    assert body(s3, bucket_name, "f") == b"content\n"
+    assert host.body("f") == b"content\n"
 
 
-def test_what_a_killed_one_left_in_its_volume_is_sent_by_the_next(
-    image: Stage, own: Path, container: ContainerMaker, rgw: RadosGateway, s3: S3Client, bucket_name: str
-) -> None:
-    words = ("mount", "--foreground", "--grace", "1h", bucket_name, "/mnt/space")
-    first = container(own)
-    start(first, image, keys(rgw), *words)
+def test_what_a_killed_one_left_in_its_volume_is_sent_by_the_next(host: Host) -> None:
+    first = host.start()
     assert first.execute("sh", "-ec", "echo content > /mnt/space/f").returncode == 0
     first.stop()
-    second = container(own)
-    start(second, image, keys(rgw), *words)
+    second = host.start()
     assert second.execute("cat", "/mnt/space/f").stdout == "content\n"
     second.signal(signal.SIGTERM)
     assert second.wait(DRAIN_SECONDS) == 0, second.tail()
-    assert body(s3, bucket_name, "f") == b"content\n"
+    assert host.body("f") == b"content\n"
 
 
 def test_what_the_image_has_and_has_not(image: Stage, own: Path, container: ContainerMaker) -> None:

@@ -21,7 +21,15 @@ STEP_SECONDS = 900.0
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TAKEN_OVER = ("etc/resolv.conf", "etc/hosts", "etc/pip.conf", "etc/ssl/certs/ca-certificates.crt")
-_PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "PIP_DEFAULT_TIMEOUT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+_PIP = (
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_CERT",
+    "PIP_DEFAULT_TIMEOUT",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+)
 
 # Becomes the root of a mount namespace of its own, in which nothing of the host is left; devices are the few that an
 # engine gives, and what would set the host's kernel is read-only.
@@ -35,7 +43,7 @@ mount -t proc proc proc
 mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys
 mount --rbind /sys sys && mount -o remount,bind,ro sys
 mount -t tmpfs -o mode=755 tmpfs dev
-for device in null zero full random urandom tty fuse; do touch dev/$device && mount --bind /dev/$device dev/$device; done
+for name in null zero full random urandom tty fuse; do touch dev/$name && mount --bind /dev/$name dev/$name; done
 mkdir dev/shm dev/pts && mount -t tmpfs tmpfs dev/shm && mount --bind /dev/pts dev/pts && ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 mount -t tmpfs -o mode=755 tmpfs run

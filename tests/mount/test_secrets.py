@@ -92,7 +92,7 @@ def test_fusermount_sees_no_secret(account: Account, bucket: str, tmp_path: Path
     in_place = 'mount --bind "$1" "$2" && shift 2 && exec setpriv --bounding-set -sys_admin -- "$@"'
     command = spacesfs_command("mount", "--foreground", *mount.arguments())
     done = attempt(
-        *("unshare", "--mount", "sh", "-ec", in_place, "sh", spy, fusermount, *command),
+        *("unshare", "--mount", "sh", "-ec", in_place, "sh", str(spy), fusermount, *command),
         env=mount.environment | {"AWS_SECRET_ACCESS_KEY": "another-s3cr3t", "VAULT_TOKEN": "another-s3cr3t"},
     )
     assert done.returncode == 1, done.stderr
