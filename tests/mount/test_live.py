@@ -31,7 +31,7 @@ def test_limits_and_log_level(new_mount: MountMaker) -> None:
 
 
 def test_memory_and_cache_change_while_files_are_read_and_written(s3: S3Client, new_mount: MountMaker) -> None:
-    mount: Mount = new_mount(options=["--memory", "128M", "--cache-size", "256M"])
+    mount: Mount = new_mount(options=["--memory", "128M", "--cache-size", "256M", "--metadata-ttl", "0s"])
     content = os.urandom(16 * MIB)
     s3.put_object(Bucket=mount.source, Key="f", Body=content)
     assert (mount.path / "f").read_bytes() == content
