@@ -6,10 +6,12 @@ builds or pulls an image: the steps of docker/Dockerfile run in the root file sy
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,16 +22,9 @@ ASSEMBLE_SECONDS = 600.0
 STEP_SECONDS = 900.0
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_TAKEN_OVER = ("etc/resolv.conf", "etc/hosts", "etc/pip.conf", "etc/ssl/certs/ca-certificates.crt")
-_PIP = (
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_CERT",
-    "PIP_DEFAULT_TIMEOUT",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NO_PROXY",
-)
+_TAKEN_OVER = ("etc/resolv.conf", "etc/hosts", "etc/pip.conf")
+_PIP_SETTINGS = ("index-url", "extra-index-url", "proxy", "timeout")
+_CERTIFICATES = "etc/pip-certificates.pem"  # beside what Debian's own package of certificates writes
 
 # Becomes the root of a mount namespace of its own, in which nothing of the host is left; devices are the few that an
 # engine gives, and what would set the host's kernel is read-only.
@@ -67,6 +62,26 @@ def assemble(root: Path) -> None:
     for settings in Path("/etc/apt/apt.conf.d").iterdir():
         if re.search(r"^\s*Acquire", settings.read_text(errors="replace"), re.MULTILINE):
             shutil.copyfile(settings, root / "etc/apt/apt.conf.d" / settings.name)
+    _set_pip(root)
+
+
+def _set_pip(root: Path) -> None:
+    """Write what the environment says for pip into its file, where it holds for whoever calls it inside."""
+    path = root / "etc/pip.conf"
+    settings = configparser.RawConfigParser()
+    settings.read([path])
+    if not settings.has_section("global"):
+        settings.add_section("global")
+    for name in _PIP_SETTINGS:
+        given = os.environ.get(f"PIP_{name.upper().replace('-', '_')}")
+        if given:
+            settings["global"][name] = given
+    certificates = os.environ.get("PIP_CERT") or settings["global"].get("cert")
+    if certificates:
+        shutil.copyfile(certificates, root / _CERTIFICATES)
+        settings["global"]["cert"] = f"/{_CERTIFICATES}"
+    with path.open("w", encoding="utf-8") as file:
+        settings.write(file)
 
 
 def _mirror() -> str:
@@ -94,8 +109,7 @@ class Container:
         Raises:
             AssertionError: It failed.
         """
-        pip = {name: os.environ[name] for name in _PIP if name in os.environ}
-        words = self._command("sh", "-ec", f"cd {folder}\n{script}", environment=pip | dict(environment or {}))
+        words = self._command("sh", "-ec", f"cd {folder}\n{script}", environment=environment)
         return run(*words, seconds=STEP_SECONDS)
 
     def start(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
@@ -136,9 +150,12 @@ class Container:
     def first_process(self) -> int:
         """Return the id of the first process, as we see it."""
         assert self._outer is not None
-        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
-        assert children, f"the container ended:\n{self.tail()}"
-        return int(children[0])
+        while self._outer.poll() is None:
+            children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
+            if children:
+                return int(children[0])
+            time.sleep(0.1)
+        raise AssertionError(f"the container ended:\n{self.tail()}")
 
     def tail(self) -> str:
         """Return the end of what it said."""
