@@ -145,6 +145,8 @@ def test_from_install_to_remove(machine: Container, space: str, rgw: RadosGatewa
         do(machine, f"spacesfs sync {PLACE}")
         assert body(s3, "two") == b"changed\n"
 
+        _use_as_somebody_else(machine, rgw, s3)
+
         # Upgrade, drain, remove.
         do(machine, block("start.md", "Upgrade"), seconds=600)
         do(machine, f"systemctl restart {SERVICE} && cat {PLACE}/one")
@@ -152,5 +154,38 @@ def test_from_install_to_remove(machine: Container, space: str, rgw: RadosGatewa
         assert body(s3, "three") == b"three\n"
         assert do(machine, f"ls {PLACE}") == ""
         do(machine, f"systemctl disable {SERVICE}")
+        _use_fstab(machine, s3)
         do(machine, block("start.md", "Remove"))
         assert machine.execute("sh", "-c", "command -v spacesfs").returncode != 0
+
+
+def _use_as_somebody_else(machine: Container, rgw: RadosGateway, s3: S3Client) -> None:
+    """Mount by hand as the start page says, without root."""
+    do(machine, "useradd --create-home alice && echo report > /home/alice/report.pdf")
+    keys = f"SPACES_ACCESS_KEY_ID={rgw.access_key} SPACES_SECRET_ACCESS_KEY={rgw.secret_key}"
+    script = block("start.md", "The first mount")
+    assert "SPACES_ACCESS_KEY_ID=... SPACES_SECRET_ACCESS_KEY=..." in script
+    script = script.replace("SPACES_ACCESS_KEY_ID=... SPACES_SECRET_ACCESS_KEY=...", keys)
+    done = machine.execute(
+        *("runuser", "-u", "alice", "--", "env", "HOME=/home/alice", f"SPACESFS_ENDPOINT={rgw.endpoint}"),
+        *("sh", "-ec", f"cd ~\n{script}"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FIX" not in done.stdout
+    assert body(s3, "report.pdf") == b"report\n"
+
+
+def _use_fstab(machine: Container, s3: S3Client) -> None:
+    """Mount at the first access, by a line of fstab as in the documents."""
+    do(machine, block("running.md", "At boot: fstab"))
+    section = (ROOT / "docs" / "running.md").read_text().partition("## At boot: fstab")[2]
+    line = next(line for line in section.splitlines() if line.startswith(f"{BUCKET}:photos")).replace(
+        "region=fra1,ro", "metadata-ttl=2s"
+    )
+    (machine.root / "etc/fstab").write_text(f"{line}\n")
+    do(machine, "mkdir -p /srv/photos && systemctl daemon-reload && systemctl start srv-photos.automount")
+    do(machine, "echo photo > /srv/photos/p && spacesfs umount /srv/photos")
+    assert body(s3, "photos/p") == b"photo\n"
+    do(machine, "systemctl stop srv-photos.automount srv-photos.mount")
+    (machine.root / "etc/fstab").write_text("")
+    do(machine, "systemctl daemon-reload")
