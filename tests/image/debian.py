@@ -27,7 +27,7 @@ _PIP_SETTINGS = ("index-url", "extra-index-url", "proxy", "timeout")
 _CERTIFICATES = "etc/pip-certificates.pem"  # beside what Debian's own package of certificates writes
 
 # Becomes the root of a mount namespace of its own, in which nothing of the host is left; devices are the few that an
-# engine gives, and what would set the host's kernel is read-only.
+# engine gives, /dev/fuse open to all as udev has it, and what would set the host's kernel is read-only.
 _ENTER = """
 set -e
 root=$1; shift
@@ -38,7 +38,8 @@ mount -t proc proc proc
 mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys
 mount --rbind /sys sys && mount -o remount,bind,ro sys
 mount -t tmpfs -o mode=755 tmpfs dev
-for name in null zero full random urandom tty fuse; do touch dev/$name && mount --bind /dev/$name dev/$name; done
+for name in null zero full random urandom tty; do touch dev/$name && mount --bind /dev/$name dev/$name; done
+mknod -m 666 dev/fuse c 10 229
 mkdir dev/shm dev/pts && mount -t tmpfs tmpfs dev/shm && mount --bind /dev/pts dev/pts && ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 mount -t tmpfs -o mode=755 tmpfs run
