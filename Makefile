@@ -1,7 +1,7 @@
 # On a bare machine every target first installs what it needs: see scripts/setup.
 BIN := .venv/bin
 
-.PHONY: demo test soak check lint types format docs site lock setup
+.PHONY: demo test soak image-test check lint types format docs site lock setup
 .DEFAULT_GOAL := check
 
 demo:  ## mount an embedded S3 server: stays until Ctrl-C on a terminal, else a short tour
@@ -14,6 +14,10 @@ test: setup  ## the whole suite, by two workers; ARGS="-k rename" runs a part of
 soak: setup  ## kill a mount 200 times and more, and compare with the model for long; writes docs/soak.md; ARGS="--rounds 500"
 	$(BIN)/python -m tests.crash.soak $(ARGS)
 	SPACESFS_MODEL_EXAMPLES=1000 $(BIN)/python -m pytest tests/mount/test_model.py
+
+image-test: setup  ## the image's steps, and the documents' commands, in a Debian made by debootstrap; as root, some minutes
+	scripts/setup image
+	$(BIN)/python -m pytest tests/image/container.py tests/image/administrator.py $(ARGS)
 
 check: lint types test  ## what CI runs
 
@@ -30,11 +34,12 @@ format: setup  ## repair what can be repaired
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: setup  ## the tables of options and of metrics, the manual pages
+docs: setup  ## the tables of options, metrics and modules, the manual pages
 	$(BIN)/spacesfs config reference | \
 	sed -i -e '/^<!-- options/,/^<!-- end/{//!d}' -e '/^<!-- options/r /dev/stdin' docs/configuration.md
 	$(BIN)/python -c 'from spacesfs.fuse.exporting import reference_table as table; print(table(), end="")' | \
 	sed -i -e '/^<!-- metrics/,/^<!-- end/{//!d}' -e '/^<!-- metrics/r /dev/stdin' docs/metrics.md
+	$(BIN)/python scripts/modulemap.py > docs/modules.md
 	rm -rf man && $(BIN)/python scripts/manpages.py man
 
 site: setup  ## the documents as a site in build/site, links checked; needs no network

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import trio
 
-from spacesfs.attributes import AttributeDefaults, attributes_of
+from spacesfs.attributes import AttributeDefaults
 from spacesfs.cache.attribute_store import AttributeStore
 from spacesfs.client.client import Bucket
+from spacesfs.client.errors import DeadlineExceeded, Unreachable
 from spacesfs.content.content import Contents
 from spacesfs.content.file import FileFactory
 from spacesfs.content.reader import Spawn
-from spacesfs.content.reading import DiskOptions, ReadSide, open_reading
+from spacesfs.content.reading import DiskOptions, ReadSide, open_reading, read_ahead_within
 from spacesfs.content.staging import StagingArea
 from spacesfs.content.upload import Uploader
 from spacesfs.errors import FsError
@@ -39,7 +40,7 @@ from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.inodes import INODE_BYTES, LEAST_INODES, InodeTable, Kernel, NoKernel
 from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Resolver
-from spacesfs.tree.view import View
+from spacesfs.tree.view import Found, View
 from spacesfs.xattrs import Xattrs
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,21 @@ class Parts:
     staging: StagingArea
     surroundings: Surroundings
     uploads: Uploads
+    factory: FileFactory
+    attributes: AttributeStore | None
+
+    async def resize(self, options: MountOptions) -> None:
+        """Keep to the sizes of these options from now on."""
+        idle_bytes = options.memory_bytes // _IDLE_SHARE
+        read_bytes = options.memory_bytes - idle_bytes
+        on_disk = options.pages_on_disk
+        self.factory.contents.resize_idle(idle_bytes)
+        self.factory.read_ahead = read_ahead_within(read_bytes)
+        self.table.limit = _most_inodes(options.memory_bytes)
+        self.staging.resize(options.staging_bytes)
+        if self.attributes is not None and options.attributes_on_disk is not None:
+            self.attributes.resize(options.attributes_on_disk.limit_bytes)
+        await self.reading.resize(read_bytes, on_disk.limit_bytes if on_disk is not None else 0)
 
 
 async def assemble(  # noqa: PLR0917 - what a mount is made of
@@ -110,13 +126,14 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
     spawn = _spawner(nursery)
     idle_bytes = options.memory_bytes // _IDLE_SHARE
     reading = await open_reading(bucket, options.memory_bytes - idle_bytes, options.pages_on_disk, spawn)
+    attributes = _attribute_store(options, spawn)
     view = View(
         bucket,
         options.defaults,
         options.ttl_seconds,
         mounted_ns,
         reading.glimpse,
-        _attribute_store(options, spawn),
+        attributes,
         spawn,
         asks_objects=options.asks_objects,
     )
@@ -149,14 +166,10 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
         grace_seconds=options.grace_seconds,
         is_direct=options.is_direct,
     )
-    marker = await view.marker(options.prefix) if options.prefix else None
-    defaults = options.defaults
-    root = attributes_of(marker, defaults, is_directory=True) if marker else defaults.for_directory(mounted_ns)
-    table = InodeTable(
-        options.prefix, root, kernel, max(options.memory_bytes // _INODE_SHARE // INODE_BYTES, LEAST_INODES)
-    )
+    root = await _root(view, options.prefix)
+    table = InodeTable(options.prefix, root.attributes, kernel, _most_inodes(options.memory_bytes))
     carried = Carried(bucket, view.known)
-    factory = FileFactory(contents, reading.reader, reading.read_ahead)
+    factory = FileFactory(contents, reading.reader, read_ahead_within(options.memory_bytes - idle_bytes))
     streams = Streams(uploads, carried, spawn)
     files = OpenFiles(factory, table, ledger, streams, sends_on_fsync=options.sends_on_fsync)
     resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
@@ -175,7 +188,20 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
     nursery.start_soon(journal.gather)
     nursery.start_soon(_save_left, files)
     nursery.start_soon(uploads.clean_up, lambda number: bool(overlay.users(number)))
-    return Parts(filesystem, table, ledger, reading, staging, surroundings, uploads)
+    return Parts(filesystem, table, ledger, reading, staging, surroundings, uploads, factory, attributes)
+
+
+def _most_inodes(memory_bytes: int) -> int:
+    return max(memory_bytes // _INODE_SHARE // INODE_BYTES, LEAST_INODES)
+
+
+async def _root(view: View, prefix: str) -> Found:
+    """Return what is known of the directory that is mounted; nothing where the Space is away."""
+    try:
+        return await view.directory(prefix) if prefix else view.plain_directory()
+    except (Unreachable, DeadlineExceeded) as error:
+        log.info("%s is shown with the attributes that this host knows: %s", prefix, error)
+        return await view.recalled_directory(prefix)
 
 
 def _attribute_store(options: MountOptions, spawn: Spawn) -> AttributeStore | None:

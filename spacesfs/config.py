@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -25,6 +25,7 @@ from spacesfs.client.endpoint import Endpoint, EndpointError, resolve_endpoint
 
 ENVIRONMENT_PREFIX = "SPACESFS_"
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+CHANGEABLE = ("memory", "cache_size", "limit_down", "limit_up", "log_level")  # while a mount serves: `spacesfs set`
 LEAST_BYTES_PER_SECOND = 64 * KIB  # a slower line is none that a mount could live with
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(B|iB)?|B)?", re.ASCII | re.IGNORECASE)
@@ -470,6 +471,13 @@ class Option:
 def flag_name(name: str) -> str:
     """Return the command line flag of a field."""
     return "--" + name.replace("_", "-")
+
+
+def first_reason(error: ValidationError) -> tuple[str, str]:
+    """Return the name of the first field that is wrong, empty if it is none alone, and why."""
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be").replace("'", '"')
+    return (str(first["loc"][0]) if first["loc"] else ""), reason
 
 
 OPTIONS: Mapping[str, Option] = {name: Option(name, field) for name, field in Options.model_fields.items()}

@@ -18,7 +18,7 @@ from spacesfs.assembly import AttributeOptions, MountOptions
 from spacesfs.attributes import AttributeDefaults
 from spacesfs.client.client import Bucket, SpacesClient
 from spacesfs.client.endpoint import EndpointError
-from spacesfs.client.errors import AccessDenied, NoSuchBucket, SpacesError
+from spacesfs.client.errors import SpacesError
 from spacesfs.client.transport import ClientOptions
 from spacesfs.client.wire.stock import proxy_for
 from spacesfs.config import AttributeSource, Durability, MountConfig, SpaceConfig
@@ -29,14 +29,13 @@ from spacesfs.pending.changes import SaveFact
 from spacesfs.pending.intents import Present
 from spacesfs.pending.journal import Journal
 from spacesfs.pending.schema import park
-from spacesfs.pending.statedir import Identity, StateFolder, filesystem_of, is_volatile, unfinished
+from spacesfs.pending.statedir import Identity, StateFolder, filesystem_of, is_volatile
 
 log = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
 """Told what the user should know at once, in one line."""
 
-_PROBE_NAME = ".spacesfs-may-write"  # the key of a multipart upload that is aborted at once; it never becomes an object
 _MADE = "bucket-made-at"  # a fact of the journal, in nanoseconds since the epoch
 _MAX_ATTRIBUTE_BYTES = 256 << 20
 _CLOSE_SECONDS = 10.0  # for the journal's last commits
@@ -92,45 +91,6 @@ async def connected(config: Config) -> AsyncIterator[Connection[Config]]:
         raise MountError(str(error)) from error
     async with client:
         yield Connection(config, client, requests)
-
-
-async def check_bucket(connection: Connection[Config]) -> str | None:
-    """Make sure that the bucket is there and readable; return why it can only be read, or None.
-
-    Raises:
-        MountError: It is not there, or the key may not read it, or it can't be reached.
-    """
-    bucket, config = connection.bucket, connection.config
-    try:
-        await bucket.list_page(config.prefix, max_keys=1)
-    except NoSuchBucket as error:
-        missing = f"there is no bucket {config.bucket} at {config.address.url}; check the name and region"
-        raise MountError(f"{missing}{_parked(connection)}") from error
-    except AccessDenied as error:
-        reason = f"{config.address.url} refuses this key for bucket {config.bucket} ({error.code or 'AccessDenied'})"
-        raise MountError(f"{reason}; check the access key, its secret and its rights") from error
-    except SpacesError as error:
-        raise MountError(f"can't read bucket {config.bucket} at {config.address.url}: {error}") from error
-    if config.read_only:
-        return "asked for"
-    try:
-        key = config.prefix + _PROBE_NAME
-        await bucket.abort_upload(key, await bucket.create_upload(key))
-    except AccessDenied:
-        log.warning("the key may not write to %s: the mount is read-only", config.bucket)
-        return "the key may not write"
-    except SpacesError as error:
-        raise MountError(f"can't tell whether the key may write to {config.bucket}: {error}") from error
-    return None
-
-
-def _parked(connection: Connection[Config]) -> str:
-    """Say what waits for a bucket that is gone, and how to save it."""
-    identity = connection.identity
-    left = next((left for left in unfinished(connection.config.state_dir) if left.identity == identity), None)
-    if left is None:
-        return ""
-    return f". Changes that wait for it stay in the journal: `spacesfs pending export {identity.space} DIR` saves them"
 
 
 async def claim(connection: Connection[Config], tell: Tell) -> StateFolder:

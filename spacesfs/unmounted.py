@@ -16,7 +16,8 @@ from spacesfs.pending.overlay import Overlay
 from spacesfs.pending.scheduler import Left
 from spacesfs.pending.selection import selected
 from spacesfs.pending.statedir import StateFolder, pending_in
-from spacesfs.start import Tell, check_bucket, claim, connected, mount_options, opened
+from spacesfs.standing import check_bucket
+from spacesfs.start import Tell, claim, connected, mount_options, opened
 from spacesfs.tasks import open_team
 
 _POLL_SECONDS = 0.2

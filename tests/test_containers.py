@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_validate  # type: ignore[import-untyped]  # carries no types
+import pytest
 import yaml  # type: ignore[import-untyped]  # carries no types
 
 from spacesfs.cli.main import cli
@@ -63,8 +65,10 @@ def test_compose_shares_the_mount() -> None:
 
 
 def test_kubernetes_shares_the_mount_and_keeps_the_state() -> None:
-    [resource] = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
+    service, resource = resources()
     assert (resource["apiVersion"], resource["kind"]) == ("apps/v1", "StatefulSet")
+    assert (service["kind"], service["metadata"]["name"]) == ("Service", resource["spec"]["serviceName"])
+    assert service["spec"]["selector"] == resource["spec"]["selector"]["matchLabels"]
     assert resource["spec"]["selector"]["matchLabels"] == resource["spec"]["template"]["metadata"]["labels"]
     pod = resource["spec"]["template"]["spec"]
     [sidecar], [web] = pod["initContainers"], pod["containers"]
@@ -83,6 +87,23 @@ def test_kubernetes_shares_the_mount_and_keeps_the_state() -> None:
     claims = {claim["metadata"]["name"] for claim in resource["spec"]["volumeClaimTemplates"]}
     assert claims == {"state"}
     assert claims | {volume["name"] for volume in pod["volumes"]} == set(mine) | set(theirs)
+
+
+@pytest.mark.parametrize("version", ["1.29.0", "latest"])
+def test_kubernetes_knows_every_word(version: str) -> None:
+    """By the published schemas of its first version with sidecars, and of a new one; a misspelt field is an error."""
+    if version == "latest":
+        version = kubernetes_validate.latest_version()
+    for resource in resources():
+        kubernetes_validate.validate(resource, version, strict=True)
+    broken = resources()[1]
+    broken["spec"]["template"]["spec"]["initContainers"][0]["restartPolicies"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, version, strict=True)
+
+
+def resources() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text()))
 
 
 def by_volume(container: dict[str, Any]) -> dict[str, Any]:

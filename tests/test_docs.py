@@ -6,6 +6,8 @@ import ast
 import errno
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -27,7 +29,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FLAG = re.compile(r"--[a-z][a-z-]+")
 GROUPS = ("config", "buckets", "uploads", "cdn", "pending")
 COMMAND = re.compile(rf"(?:^|[` /(])spacesfs ((?:(?:{'|'.join(GROUPS)}) )?[a-z]+(?:-[a-z]+)*)\b", re.MULTILINE)
-TARGET = re.compile(r"^make ([a-z]+)\b", re.MULTILINE)
+TARGET = re.compile(r"^make ([a-z-]+)", re.MULTILINE)
 TABLE = re.compile(r"^<!-- options.*?-->\n(.*?)^<!-- end of options -->$", re.MULTILINE | re.DOTALL)
 ERRNO_TEXTS = {os.strerror(number) for number in errno.errorcode}
 SOURCE_PATH = re.compile(r"^(?:tests|spacesfs|scripts|systemd|docker|docs|requirements|\.ci)/[\w./@-]*$")
@@ -63,7 +65,7 @@ def test_commands_exist(document: Path) -> None:
 @documents
 def test_make_targets_exist(document: Path) -> None:
     named = {target for code in code_of(document) for target in TARGET.findall(code)}
-    offered = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    offered = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert named <= set(offered)
 
 
@@ -80,6 +82,25 @@ def test_the_table_of_options_is_as_generated() -> None:
     match = TABLE.search((ROOT / "docs" / "configuration.md").read_text())
     assert match, "docs/configuration.md has no place for the table"
     assert match[1] == reference_table(), "run: make docs"
+
+
+def test_the_map_of_modules_is_as_generated() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "modulemap.py"], stdout=subprocess.PIPE, check=True)
+    assert (ROOT / "docs" / "modules.md").read_bytes() == done.stdout, "run: make docs"
+
+
+def test_modules_that_the_architecture_names_exist() -> None:
+    """A name with dots is a module below spacesfs, or something in one."""
+    text = FENCE.sub("", (ROOT / "docs" / "architecture.md").read_text())
+    packages = "|".join(path.name for path in (ROOT / "spacesfs").iterdir() if path.is_dir())
+    named = re.findall(rf"`((?:{packages})(?:\.[a-z_]+)+)", text)
+    assert named
+    assert [name for name in named if not _is_module(name) and not _is_module(name.rpartition(".")[0])] == []
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / "spacesfs" / name.replace(".", "/")
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
 def test_every_option_of_mount_is_documented() -> None:

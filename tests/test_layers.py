@@ -15,7 +15,7 @@ GROUND = {"metrics", "tasks", "logs"}  # import nothing of ours, and anyone may 
 BELOW_TREE = GROUND | {"cache", "client", "errors", "attributes"}
 BELOW_FILESYSTEM = BELOW_TREE | {"tree", "content", "pending"}
 FILESYSTEM = {"properties", "openfiles", "localview", "namespace", "xattrs", "filesystem"}
-BELOW_FUSE = BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access", "start", "usage"}
+BELOW_FUSE = BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access", "start", "standing", "usage"}
 EVERYTHING = BELOW_FUSE | {"unmounted", "fuse", "cli"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "usage": {"client"},
     "access": BELOW_TREE | {"config"},
     "start": BELOW_FILESYSTEM | FILESYSTEM | {"assembly", "config", "access"},
+    "standing": BELOW_FILESYSTEM | {"access", "config", "start"},
     "unmounted": BELOW_FUSE,
     "fuse": BELOW_FUSE,
     "config": EVERYTHING,

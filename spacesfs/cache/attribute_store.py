@@ -162,6 +162,17 @@ class AttributeStore:
         rows = [row for row in found if row.key not in waiting]
         return rows + [row for key in keys if (row := waiting.get(key)) is not None] if waiting else rows
 
+    async def has_below(self, prefix: str) -> bool:
+        """Say whether anything is known of keys that begin with a prefix."""
+        if any(row is not None and key.startswith(prefix) for key, row in self._waiting.items()):
+            return True
+        gone = [key for key, row in self._waiting.items() if row is None and key.startswith(prefix)]
+        return bool(await self._in_thread(partial(self._select_below, prefix, gone)))
+
+    def resize(self, limit_bytes: int) -> None:
+        """Let the file take so much from now on; it shrinks when something is saved."""
+        self._limit_pages = limit_bytes // _PAGE_BYTES
+
     def save(self, row: Row) -> None:
         """Remember an object, some time soon."""
         self._put(row.key, row)
@@ -223,6 +234,11 @@ class AttributeStore:
         marks = ",".join("?" * len(keys))
         query = f"SELECT key, etag, first_ns, last_ns, description FROM objects WHERE space = ? AND key IN ({marks})"  # noqa: S608 - question marks alone
         return [Row(*columns) for columns in self._open().execute(query, (self._space, *keys))]
+
+    def _select_below(self, prefix: str, gone: Sequence[str]) -> bool:
+        query = "SELECT key FROM objects WHERE space = ? AND key >= ? AND key < ?"
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)  # a prefix ends in a slash, which is not the last of characters
+        return any(key not in gone for (key,) in self._open().execute(query, (self._space, prefix, end)))
 
     def _store(self, rows: dict[str, Row | None]) -> None:
         connection = self._open()

@@ -200,6 +200,13 @@ class DiskCache:
         with self._tolerating():
             await trio.to_thread.run_sync(pagefile.remove, paths, limiter=self._threads)
 
+    async def resize(self, limit_bytes: int, max_queued_bytes: int) -> None:
+        """Take so much at most from now on, and let that much wait; what is too much goes at once."""
+        self.limit_bytes = limit_bytes
+        self._max_queued_bytes = max_queued_bytes
+        with self._tolerating():
+            await self._remove_others(b"", spares_protected=False)
+
     def statistics(self) -> DiskStatistics:
         """Return how it is now."""
         return DiskStatistics(
@@ -283,10 +290,15 @@ class DiskCache:
             return True
         if trio.current_time() - self._scanned_at > RESCAN_SECONDS:
             await self._scan()
+        await self._remove_others(digest, spares_protected=digest not in self._protected)
+        return self._has_room()
+
+    async def _remove_others(self, digest: bytes, *, spares_protected: bool) -> None:
+        """Remove pages of other versions until there is room, or none is left."""
         paths: list[str] = []
         while not self._has_room():
             victim = next((other for other in self._fresh if other != digest), None)
-            if victim is None and digest in self._protected:
+            if victim is None and not spares_protected:
                 victim = next((other for other in self._protected if other != digest), None)
             if victim is None:
                 break
@@ -298,7 +310,6 @@ class DiskCache:
             paths.append(path_of(self._directory, victim, *span))
         if paths:
             await trio.to_thread.run_sync(pagefile.remove, paths, limiter=self._threads)
-        return self._has_room()
 
     def _has_room(self) -> bool:
         """Tell whether what is about to be written fits."""

@@ -136,6 +136,10 @@ class _Buffers:
             return
         self._spare.append(buffer)
         self.used_bytes += len(buffer)
+        self.resize(self._limit_bytes)
+
+    def resize(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
         while self.used_bytes > self._limit_bytes:
             self.used_bytes -= len(self._spare.pop(0))
 
@@ -171,8 +175,7 @@ class PageCache:
 
     def __init__(self, limit_bytes: int) -> None:
         """Make an empty cache that takes ``limit_bytes`` with the spare buffers, without them five sixths of that."""
-        self._buffers = _Buffers(int(_SPARE_SHARE * limit_bytes))
-        self.limit_bytes = limit_bytes - int(_SPARE_SHARE * limit_bytes)
+        self._buffers = _Buffers(0)
         self.used_bytes = 0
         self.unread_bytes = 0
         self._shelves: dict[ObjectVersion, Shelf[Page]] = {}
@@ -182,6 +185,14 @@ class PageCache:
         self._protected_bytes = 0
         self._ahead_bytes = 0
         self._wasted_bytes = 0
+        self.resize(limit_bytes)
+
+    def resize(self, limit_bytes: int) -> None:
+        """Take so much at most from now on, spare buffers included."""
+        spare_bytes = int(_SPARE_SHARE * limit_bytes)
+        self.limit_bytes = limit_bytes - spare_bytes
+        self._keep_limit()
+        self._buffers.resize(spare_bytes)
 
     def buffer(self, size: int) -> memoryview:
         """Return writable memory for a page to come; what is in it is arbitrary."""
@@ -231,8 +242,7 @@ class PageCache:
         (self._done if page.served_bytes >= size else self._fresh)[page] = None
         self.used_bytes += size
         self.unread_bytes += page.unread_bytes
-        while self.used_bytes > self.limit_bytes:
-            self._drop(next(iter(self._done or self._fresh or self._protected)))
+        self._keep_limit()
 
     def give_up(self, version: ObjectVersion) -> None:
         """Nobody is going to read on in a version: what was fetched ahead of it goes first."""
@@ -267,6 +277,10 @@ class PageCache:
         assert self.unread_bytes == sum(page.unread_bytes for page in pages)
         assert self._protected_bytes == sum(len(page.view) for page in self._protected)
         assert all(shelf for shelf in self._shelves.values())
+
+    def _keep_limit(self) -> None:
+        while self.used_bytes > self.limit_bytes:
+            self._drop(next(iter(self._done or self._fresh or self._protected)))
 
     def _protect(self, page: Page) -> None:
         self._done.pop(page, None)

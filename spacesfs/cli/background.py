@@ -16,7 +16,7 @@ from typing import NoReturn, TextIO
 
 from spacesfs.cli.failures import explain
 from spacesfs.cli.output import say
-from spacesfs.cli.serve import serve_until_unmounted
+from spacesfs.cli.serve import load, serve_until_unmounted
 from spacesfs.cli.supervisor import CRASHED, Lifeline, Supervisor, leave_session
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
@@ -95,7 +95,7 @@ def _serve_detached(config: MountConfig, report: TextIO) -> NoReturn:
         os.chdir("/")
         _close_terminal()
         supervisor = Supervisor(
-            config.mountpoint, config.hang_timeout, partial(_log, config), partial(_serve, config, report)
+            config.mountpoint, config.hang_timeout, partial(_log, config), partial(_serve, config, report), load
         )
         status = supervisor.run()
     except Exception:  # nobody is above it: what it does not log is lost

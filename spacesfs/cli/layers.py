@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from spacesfs.client.endpoint import SPACES_DOMAIN, is_spaces_region
-from spacesfs.config import ENVIRONMENT_PREFIX, OPTIONS, Form, Options
+from spacesfs.config import ENVIRONMENT_PREFIX, OPTIONS, Form, Options, first_reason
 
 SYSTEM_FILE = Path("/etc/spacesfs/config.toml")
 
@@ -87,10 +87,7 @@ class Collected:
         return self.given[name].origin if name in self.given else "default"
 
     def _explain(self, error: ValidationError) -> ConfigError:
-        first = error.errors()[0]
-        reason = first["msg"].removeprefix("Value error, ")
-        reason = reason.replace("Input should be", "should be").replace("'", '"')
-        name = str(first["loc"][0]) if first["loc"] else ""
+        name, reason = first_reason(error)
         if name not in self.given:
             return FlagError(f"{name}: {reason}" if name else reason)
         origin = self.given[name].origin

@@ -1,4 +1,4 @@
-"""``spacesfs set``, ``drop-cache`` and ``warm``: what can be done to a running mount without a remount."""
+"""``spacesfs drop-cache`` and ``warm``: what can be done for the files of a running mount."""
 
 from __future__ import annotations
 
@@ -10,39 +10,14 @@ from pathlib import Path
 
 import click
 
-from spacesfs.cli.client import ask_change, ask_drop_cache, serving
+from spacesfs.cli.client import ask_drop_cache, serving
 from spacesfs.cli.meter import Meter
 from spacesfs.cli.output import counted, say
 from spacesfs.cli.paths import resolved
 from spacesfs.errors import MountError
-from spacesfs.fuse.messages import Change
 
 _READERS = 8
 _PIECE_BYTES = 1 << 20
-
-
-@click.command(name="set")
-@click.argument("mountpoint")
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least severe messages to log."
-)
-@click.option("--limit-down", metavar="SIZE", help="Most bytes a second from the Space; 0 for no limit.")
-@click.option("--limit-up", metavar="SIZE", help="Most bytes a second to the Space; 0 for no limit.")
-def set_options(mountpoint: str, *, log_level: str | None, limit_down: str | None, limit_up: str | None) -> None:
-    """Change options of the running mount on MOUNTPOINT. They hold until it ends."""
-    if log_level is None and limit_down is None and limit_up is None:
-        raise click.UsageError("say what to set: --log-level, --limit-down or --limit-up", click.get_current_context())
-    _, control = serving(resolved(mountpoint))
-    ask_change(control, Change(log_level, _size(limit_down), _size(limit_up)))  # type: ignore[arg-type]  # click's choice
-
-
-def _size(text: str | None) -> int | None:
-    from spacesfs.config import parse_size  # noqa: PLC0415 - the other commands need no options
-
-    try:
-        return None if text is None else parse_size(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 @click.command()

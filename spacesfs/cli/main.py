@@ -25,7 +25,7 @@ _COMMANDS = {
     "status": "spacesfs.cli.inspect:status",
     "sync": "spacesfs.cli.sync:sync",
     "refresh": "spacesfs.cli.refresh:refresh",
-    "set": "spacesfs.cli.live:set_options",
+    "set": "spacesfs.cli.change:set_options",
     "drop-cache": "spacesfs.cli.live:drop_cache",
     "warm": "spacesfs.cli.live:warm",
     "pending": "spacesfs.cli.pending:pending",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from spacesfs.config import OPTIONS, Option
+from spacesfs.config import CHANGEABLE, OPTIONS, Option
 
 Command = Callable[..., Any]
 
@@ -28,6 +28,20 @@ def space_options(command: Command) -> Command:
     """Give ``command`` the flags that lead to a Space; they arrive as those of `mount_options`."""
     for name in reversed(_WAY_TO_A_SPACE):
         command = _click_option(OPTIONS[name])(command)
+    return command
+
+
+def changeable_options(command: Command) -> Command:
+    """Give ``command`` a flag for each option, as `mount_options`; help shows what can change while a mount serves."""
+    for option in reversed(list(OPTIONS.values())):
+        is_shown = option.name in CHANGEABLE
+        if option.is_switch:
+            parameter = click.option(f"{option.flag}/--no-{option.key}", option.name, default=None, hidden=not is_shown)
+        else:
+            parameter = click.option(
+                option.flag, option.name, metavar=option.metavar, help=option.help, hidden=not is_shown
+            )
+        command = parameter(command)
     return command
 
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def load() -> None:
+    """Import what serves. Takes most of the time in which a mount starts."""
+    import spacesfs.fuse.session  # noqa: F401, PLC0415 - not before a background mount has forked
+
+
 def serve_until_unmounted(
     config: MountConfig, supervision: Supervision, on_ready: Callable[[], None], on_notice: Callable[[str], None]
 ) -> None:

@@ -1,9 +1,11 @@
 """What stands over a background mount: it starts the process that serves, and a fresh one when that dies or hangs.
 
-The supervisor has no event loop and no threads and imports nothing that serves, so little can befall it, and it may
-fork. A worker sends a byte about every second for as long as its event loop turns. One that ends by itself has done
-what it was told; one that is killed, crashes or falls silent is replaced while its dead mount is still there: the fresh
-one is mounted aside, takes the dead one's place (`spacesfs.fuse.place`) and goes on with the journal::
+The supervisor has no event loop and no threads and runs nothing that serves, so little can befall it, and it may fork.
+Once its first worker answers it loads what the next one needs: that is there at once, and of the same version.
+
+A worker sends a byte about every second for as long as its event loop turns. One that ends by itself has done what it
+was told; one that is killed, crashes or falls silent is replaced while its dead mount is still there: the fresh one is
+mounted aside, takes the dead one's place (`spacesfs.fuse.place`) and goes on with the journal::
 
     forked ──> starting ──ready──> serving ──exit 0, 1──────────────────> the supervisor ends likewise
                   │                   └─────killed, crashed, silent──┐
@@ -15,6 +17,7 @@ Under systemd, in containers and on terminals the mount is in the foreground and
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -91,12 +94,14 @@ class Supervisor:
         hang_seconds: How long a worker may be silent; 0 for ever.
         open_log: Opens the log anew: a worker may have rotated it.
         work: What a worker does, in a process forked from this one.
+        load: Imports what a worker needs.
     """
 
     mountpoint: Path
     hang_seconds: float
     open_log: Callable[[], object]
     work: Work
+    load: Callable[[], object]
     _worker: int = 0
     _is_told_to_end: bool = False
 
@@ -198,7 +203,17 @@ class Supervisor:
             if not was_ready and _READY in words:
                 was_ready = True
                 leave_session()
+                self._load()
         return was_ready, True
+
+    def _load(self) -> None:
+        """Load what the next worker needs; where that fails, it fails itself, and says so."""
+        try:
+            self.load()
+        except Exception as error:  # noqa: BLE001 - whatever a module does that was changed under our feet
+            log.warning("what a fresh process needs can't be loaded: %s", error)
+        gc.collect()
+        gc.freeze()  # what is shared with the workers stays shared
 
     def _why(self, status: int, is_silent: bool) -> str | None:
         if is_silent:

@@ -50,7 +50,7 @@ class KeySearch:
         if self.profile:
             return [self._profile(self.profile, is_required=True)]
         if self.command:
-            return [CommandProvider(self.command)]
+            return [CommandProvider(self.command, self.environ)]
         named = self.environ.get("AWS_PROFILE")
         return [
             *(EnvironmentProvider(self.environ, *names) for names in _VARIABLES),

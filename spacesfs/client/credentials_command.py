@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spacesfs.client.credentials import Credentials, CredentialsError, credentials_of
 
@@ -28,10 +28,12 @@ class CommandProvider:
 
     Attributes:
         command: Words as a shell reads them; no shell runs it.
+        environ: Its environment; None for that of this process.
         deadline_seconds: After that the command and what it started is killed.
     """
 
     command: str
+    environ: Mapping[str, str] | None = field(default=None, repr=False)
     deadline_seconds: float = DEADLINE_SECONDS
 
     def find(self) -> Credentials:
@@ -48,6 +50,7 @@ class CommandProvider:
         try:
             process = subprocess.Popen(
                 shlex.split(self.command),
+                env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

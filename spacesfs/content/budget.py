@@ -12,7 +12,8 @@ import trio
 class ByteBudget:
     """A number of bytes that tasks borrow and give back, served in the order of asking.
 
-    Invariant: ``0 <= used_bytes <= limit_bytes``.
+    Invariant: ``0 <= used_bytes <= limit_bytes``; after `resize` from the time on when what was lent before has come
+    back, and who asked for more before gets it alone.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -29,6 +30,11 @@ class ByteBudget:
             yield
         finally:
             self._release(size_bytes)
+
+    def resize(self, limit_bytes: int) -> None:
+        """Lend so much at most from now on."""
+        self.limit_bytes = limit_bytes
+        self._wake()
 
     def has_room(self, size_bytes: int) -> bool:
         """Say whether ``size_bytes`` could be had at once, without overtaking anybody."""
@@ -69,7 +75,7 @@ class ByteBudget:
         self._wake()
 
     def _wake(self) -> None:
-        while self._waiting and self.used_bytes + self._waiting[0][0] <= self.limit_bytes:
+        while self._waiting and (not self.used_bytes or self.used_bytes + self._waiting[0][0] <= self.limit_bytes):
             size_bytes, turn = self._waiting.popleft()
             self.used_bytes += size_bytes
             turn.set()

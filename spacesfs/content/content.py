@@ -128,6 +128,12 @@ class Contents:
         self._idle: LRUCache[int, Content] = _Idle(idle_bytes, self._put_away)
         self.area = area
 
+    def resize_idle(self, idle_bytes: int) -> None:
+        """Have so much in memory at most from now on of what only waits."""
+        waiting = dict(self._idle)
+        self._idle = _Idle(idle_bytes, self._put_away)
+        self._idle.update(waiting)
+
     def new(self, size_bytes: int = 0, source: ObjectVersion | None = None) -> Content:
         """Return a new content of which nothing is staged; ``source`` has its bytes, if it has any."""
         content = Content(self._store, self.area.create(size_bytes), source)

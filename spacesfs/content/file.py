@@ -184,12 +184,12 @@ class OpenFile:
 
 
 class FileFactory:
-    """Makes the open files and the readers of a mount."""
+    """Makes the open files and the readers of a mount; ``read_ahead`` is how new ones read."""
 
     def __init__(self, contents: Contents, pages: PageReader, read_ahead: ReadAheadOptions) -> None:
         self.contents = contents
+        self.read_ahead = read_ahead
         self._pages = pages
-        self._read_ahead = read_ahead
 
     def existing(self, version: ObjectVersion | None, content: Content | None = None) -> OpenFile:
         """Return the file of a version in the Space, or of a content that is on its way there."""
@@ -203,7 +203,7 @@ class FileFactory:
 
     def reader(self) -> FileReader:
         """Return the reading side of a new handle."""
-        return FileReader(self._pages, self._read_ahead)
+        return FileReader(self._pages, self.read_ahead)
 
 
 def _check_size(size_bytes: int) -> None:

@@ -18,6 +18,7 @@ from spacesfs.content.reader import PageReader, RangeStore, Spawn
 
 _MAX_DISK_BYTES = 4 << 30
 _OPEN_SECONDS = 2.0
+_QUEUED_SHARE = 2  # of the bytes on their way, for what waits to be written to the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,13 @@ class ReadSide:
     budget: ByteBudget
     reader: PageReader
     glimpse: Glimpse
-    read_ahead: ReadAheadOptions
+
+    async def resize(self, memory_bytes: int, disk_bytes: int) -> None:
+        """Take so much memory and disk at most from now on."""
+        self.pages.resize(memory_bytes // 2)
+        self.budget.resize(memory_bytes - self.pages.limit_bytes)
+        if self.disk is not None:
+            await self.disk.resize(disk_bytes, self.budget.limit_bytes // _QUEUED_SHARE)
 
     @property
     def notices(self) -> Iterator[str]:
@@ -54,8 +61,6 @@ class ReadSide:
 async def open_reading(store: ReadingStore, memory_bytes: int, on_disk: DiskOptions | None, spawn: Spawn) -> ReadSide:
     """Join the parts, over the pages of earlier mounts.
 
-    One reader fetches ahead what fits into two fifths of the memory at most, so that several can read at once.
-
     Args:
         store: The bucket.
         memory_bytes: For pages and for bytes on their way, uploads too; they get half each.
@@ -64,11 +69,16 @@ async def open_reading(store: ReadingStore, memory_bytes: int, on_disk: DiskOpti
     """
     pages = PageCache(memory_bytes // 2)
     budget = ByteBudget(memory_bytes - pages.limit_bytes)
-    disk = await _open_disk(on_disk, budget.limit_bytes // 2, spawn) if on_disk is not None else None
+    queued_bytes = budget.limit_bytes // _QUEUED_SHARE
+    disk = await _open_disk(on_disk, queued_bytes, spawn) if on_disk is not None else None
     reader = PageReader(store, pages, budget, spawn, disk)
+    return ReadSide(pages, disk, budget, reader, Glimpse(store, reader, spawn))
+
+
+def read_ahead_within(memory_bytes: int) -> ReadAheadOptions:
+    """Return how one reader fetches ahead: two fifths of the memory at most, so that several can read at once."""
     plain = ReadAheadOptions()
-    read_ahead = ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, memory_bytes * 2 // 5))
-    return ReadSide(pages, disk, budget, reader, Glimpse(store, reader, spawn), read_ahead)
+    return ReadAheadOptions(max_window_bytes=min(plain.max_window_bytes, memory_bytes * 2 // 5))
 
 
 async def _open_disk(options: DiskOptions, max_queued_bytes: int, spawn: Spawn) -> DiskCache:

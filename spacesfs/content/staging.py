@@ -33,14 +33,19 @@ class StagingArea:
         wait_seconds: float,
         spawn: Spawn,
     ) -> None:
-        self.limit_bytes = limit_bytes
         self.used_bytes = 0
-        self._writers_bytes = limit_bytes - min(limit_bytes // _RESERVE_SHARE, _RESERVE_BYTES)
         self._descriptors = Descriptors(directory, spawn)
         self._next_number = next_number
         self._wait_seconds = wait_seconds
         self._numbers: set[int] = set()
         self._freed = trio.Event()
+        self.resize(limit_bytes)
+
+    def resize(self, limit_bytes: int) -> None:
+        """Hold so much at most from now on. What is there stays; writers wait until it is less."""
+        self.limit_bytes = limit_bytes
+        self._writers_bytes = limit_bytes - min(limit_bytes // _RESERVE_SHARE, _RESERVE_BYTES)
+        self._tell_waiters()
 
     def create(self, size_bytes: int = 0) -> StagedFile:
         """Return a new staged file of ``size_bytes``, none of them present.
@@ -131,8 +136,11 @@ class StagingArea:
         """Give bytes back."""
         self.used_bytes -= size_bytes
         if size_bytes:
-            self._freed.set()
-            self._freed = trio.Event()
+            self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        self._freed.set()
+        self._freed = trio.Event()
 
     def forget(self, number: int) -> None:
         """The staged file was deleted."""

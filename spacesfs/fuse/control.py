@@ -83,7 +83,7 @@ class ControlTarget(Protocol):
     async def drop_cache(self) -> None:
         """Forget what was kept of files."""
 
-    def change(self, change: Change) -> None:
+    async def change(self, change: Change) -> None:
         """Change options of the running mount.
 
         Raises:
@@ -177,7 +177,7 @@ async def _perform(target: ControlTarget, request: _Brief) -> Reply:
         case DropCache():
             await target.drop_cache()
         case Change():
-            target.change(request)
+            await target.change(request)
     return Done()
 
 

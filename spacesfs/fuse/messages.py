@@ -55,9 +55,13 @@ class Change(Message, frozen=True, tag="change"):
     """Change options of the running mount; None leaves one as it is.
 
     Attributes:
+        memory, cache_size: Bytes.
         log_level: As ``--log-level``.
         limit_down, limit_up: Bytes a second; 0 for no limit.
     """
+
+    memory: int | None = None
+    cache_size: int | None = None
 
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     limit_down: int | None = None

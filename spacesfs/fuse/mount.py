@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
+from pydantic import ValidationError
 
 from spacesfs import __version__
 from spacesfs.assembly import Parts
-from spacesfs.config import LEAST_BYTES_PER_SECOND, MountConfig
+from spacesfs.config import CHANGEABLE, MountConfig, Options, first_reason, flag_name
 from spacesfs.errors import MountError
-from spacesfs.fuse.kernel import KernelNotifier
+from spacesfs.fuse.kernel import KernelLimits, KernelNotifier
 from spacesfs.fuse.messages import (
     Change,
     LongWork,
@@ -31,7 +32,8 @@ from spacesfs.logs import level, set_level
 from spacesfs.pending.intents import Intent, Present, kind_of
 from spacesfs.pending.scheduler import Left
 from spacesfs.pending.selection import selected
-from spacesfs.start import Connection
+from spacesfs.standing import Standing
+from spacesfs.start import Connection, serving_options
 
 _KERNEL_SECONDS = 5.0  # for what it has to forget; it waits for requests in flight
 _REST_SECONDS, _POLL_SECONDS = 60.0, 0.05
@@ -50,17 +52,18 @@ class Mount:
     journal: Path
     kernel: KernelNotifier
     notices: list[str]
-    read_only_reason: str | None
+    standing: Standing
     supervision: Supervision
     replaces: str | None = None
     kernel_notice: str | None = None
     is_draining: bool = False
     since: float = field(default_factory=time.time)
+    _changed: MountConfig | None = None
 
     @property
     def config(self) -> MountConfig:
-        """The options of the mount, and where its bucket is."""
-        return self.connection.config
+        """The options of the mount as they are now, and where its bucket is."""
+        return self._changed or self.connection.config
 
     def status(self) -> MountStatus:
         """Return how the mount is now."""
@@ -76,8 +79,8 @@ class Mount:
             state="draining" if self.is_draining else "serving",
             since=self.since,
             durability=config.durability,
-            read_only=self.read_only_reason is not None,
-            read_only_reason=self.read_only_reason,
+            read_only=self.standing.read_only_reason is not None,
+            read_only_reason=self.standing.read_only_reason,
             pending=pending,
             pending_bytes=sum(change.size_bytes for change in pending),
             memory=Usage(reading.pages.used_bytes + reading.budget.used_bytes, config.memory),
@@ -190,22 +193,26 @@ class Mount:
         if self.parts.reading.disk is not None:
             await self.parts.reading.disk.clear()
 
-    def change(self, change: Change) -> None:
-        """Change options of the running mount.
+    async def change(self, change: Change) -> None:
+        """Change options of the running mount, all or none of them.
 
         Raises:
-            MountError: A limit is too low.
+            MountError: One can't be what is asked for.
         """
-        limits = [limit for limit in (change.limit_down, change.limit_up) if limit is not None]
-        if any(limit < 0 or 0 < limit < LEAST_BYTES_PER_SECOND for limit in limits):
-            raise MountError(f"a limit must be 0, or at least {LEAST_BYTES_PER_SECOND} bytes a second")
+        wanted = {name: value for name in CHANGEABLE if (value := getattr(change, name)) is not None}
+        try:
+            Options.model_validate(wanted)
+        except ValidationError as error:
+            name, reason = first_reason(error)
+            raise MountError(f"{flag_name(name)}: {reason}") from error
+        config = self._changed = self.config.model_copy(update=wanted)
         bandwidth = self.connection.client.bandwidth
-        if change.limit_down is not None:
-            bandwidth.down.set(change.limit_down)
-        if change.limit_up is not None:
-            bandwidth.up.set(change.limit_up)
+        bandwidth.down.set(config.limit_down)
+        bandwidth.up.set(config.limit_up)
         if change.log_level is not None:
             set_level(change.log_level)
+        if wanted.keys() & {"memory", "cache_size"}:
+            await self.parts.resize(serving_options(config, KernelLimits.within(config.memory).memory_bytes))
 
     async def _resting(self, paths: list[str]) -> list[Intent]:
         """Return the intents at and below paths once none is under way: it could still arrive."""

@@ -7,6 +7,8 @@ import gc
 import resource
 import sys
 
+from spacesfs.fuse.programs import hide_environment
+
 _SWITCH_SECONDS = 0.0005
 _M_MMAP_THRESHOLD = -3  # <malloc.h>
 _M_ARENA_MAX = -8
@@ -14,7 +16,7 @@ _LARGE_BYTES = 256 << 10
 
 
 def prepare_process() -> None:
-    """Keep secrets out of core files, have room for many open files, and give freed memory back at once.
+    """Keep secrets out of core files and from children, have room for many open files, give freed memory back at once.
 
     Modules live as long as the process: the garbage collector need not look through them again and again.
 
@@ -23,6 +25,7 @@ def prepare_process() -> None:
 
     The journal's thread gets its turn sooner than Python gives it by default, 5 ms: programs wait for it.
     """
+    hide_environment()
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -16,6 +16,7 @@ from spacesfs.fuse.control import serve_control
 from spacesfs.fuse.ending import Ending, end_on_signal, watch
 from spacesfs.fuse.kernel import KernelLimits, KernelNotifier, tune
 from spacesfs.fuse.mount import Mount
+from spacesfs.fuse.mountpoint import is_dead, mounted_at
 from spacesfs.fuse.operations import Operations
 from spacesfs.fuse.place import Place, place_for
 from spacesfs.fuse.process import prepare_process
@@ -24,9 +25,9 @@ from spacesfs.fuse.supervision import Supervision, beat_for_ever
 from spacesfs.fuse.systemd import notify, patience
 from spacesfs.fuse.waiting import take_requests_as_they_come
 from spacesfs.pending.statedir import SERVING
+from spacesfs.standing import ask, settle
 from spacesfs.start import (
     Tell,
-    check_bucket,
     claim,
     connected,
     opened,
@@ -65,11 +66,13 @@ async def serve(config: MountConfig, supervision: Supervision, *, on_ready: Call
 async def _serve(config: MountConfig, supervision: Supervision, on_ready: Callable[[], None], tell: Tell) -> None:
     config, notices = with_safe_durability(config)
     async with connected(config) as connection:
-        read_only_reason = await check_bucket(connection)
+        is_asked = supervision.replaces is None  # else this very configuration served until now
+        asked = await ask(connection, goes_on=_is_ours_dead(config)) if is_asked else None
         async with patience():
             folder = await claim(connection, tell)
         try:
-            async with opened(folder, connection) as journal, open_team() as nursery:
+            async with opened(folder, connection if asked else None) as journal, open_team() as nursery:
+                standing = await settle(connection, journal, asked)
                 notices += recovered_notices(journal)
                 notifier = KernelNotifier()
                 limits = KernelLimits.within(config.memory)
@@ -77,12 +80,18 @@ async def _serve(config: MountConfig, supervision: Supervision, on_ready: Callab
                 parts = await assemble(connection.bucket, journal, folder.staged, options, nursery, notifier)
                 for notice in notices:
                     tell(notice)
-                mount = Mount(connection, parts, folder.path, notifier, notices, read_only_reason, supervision)
+                mount = Mount(connection, parts, folder.path, notifier, notices, standing, supervision)
                 folder.note(f"{SERVING} {config.mountpoint}")
                 await _serve_kernel(mount, Ending(mount, folder), limits, nursery, on_ready)
                 nursery.cancel_scope.cancel()
         finally:
             folder.release()
+
+
+def _is_ours_dead(config: MountConfig) -> bool:
+    """Tell whether a dead mount of this very bucket is in our place."""
+    dead = mounted_at(config.mountpoint)
+    return dead is not None and dead.source == config.bucket and is_dead(config.mountpoint)
 
 
 class _Kernel:
@@ -154,7 +163,7 @@ def _mount_options(mount: Mount) -> set[str]:
     options = {"default_permissions", "subtype=spacesfs", f"fsname={mount.config.bucket}"}
     if mount.config.allow_other:
         options.add("allow_other")
-    if mount.read_only_reason is not None:
+    if mount.standing.read_only_reason is not None:
         options.add("ro")
     return options
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from spacesfs.cache.attribute_store import Row
+from spacesfs.cache.attribute_store import Row, unpack_info
 from spacesfs.cache.metadata import Keeper, ObjectCache, is_unchanged
 from spacesfs.client.errors import NoSuchKey
 from spacesfs.client.models import ListedObject, ObjectInfo, ObjectVersion
@@ -36,6 +36,9 @@ class Memory(Keeper, Protocol):
 
     async def find(self, keys: Sequence[str]) -> list[Row]:
         """Return what is known of keys."""
+
+    async def has_below(self, prefix: str) -> bool:
+        """Say whether anything is known of keys that begin with a prefix."""
 
 
 class Descriptions:
@@ -108,6 +111,15 @@ class Descriptions:
         for listed in objects:
             if self._objects.get(listed) is None:
                 self._objects.drop(listed.key)
+
+    async def recalled(self, key: str) -> ObjectInfo | None:
+        """Return what this host learnt of a key, of whatever version, however long ago."""
+        rows = await self._memory.find([key]) if self._memory is not None else []
+        return unpack_info(rows[0]) if rows else None
+
+    async def was_below(self, prefix: str) -> bool:
+        """Say whether this host has learnt of any key that begins with a prefix."""
+        return self._memory is not None and await self._memory.has_below(prefix)
 
     async def of_listed(self, prefix: str, name: str, listing: Listing) -> ObjectInfo | None:
         """Describe a file that a fresh listing shows, and some of those after it; None if it is gone."""

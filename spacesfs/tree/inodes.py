@@ -130,7 +130,7 @@ class InodeTable:
     ) -> None:
         """Begin with the root; of more than ``limit`` inodes the kernel is asked to let the oldest go."""
         self._kernel = kernel or NoKernel()
-        self._limit = limit
+        self.limit = limit
         self._ages: deque[int] = deque()
         self.root = Inode(ROOT_NUMBER, prefix, root_attributes, parent=None)
         self.root.lookups = 1
@@ -251,9 +251,9 @@ class InodeTable:
 
         Directories stay: one that is a program's current directory would lose its path.
         """
-        if len(self._ages) > 2 * max(len(self._by_number), self._limit):
+        if len(self._ages) > 2 * max(len(self._by_number), self.limit):
             self._ages = deque(number for number in self._ages if number in self._by_number)
-        if len(self._by_number) <= self._limit:
+        if len(self._by_number) <= self.limit:
             return
         left = _LET_GO
         while left and self._ages:

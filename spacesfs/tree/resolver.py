@@ -83,8 +83,9 @@ class Entry:
 class Resolver:
     """Binds names to inodes. One inode has one foreign version: another version is another inode.
 
-    While the Space can't be reached what is known of a name answers, however old it is: a version whose bytes are here
-    can be read, and those that are not here are asked for under the version's ETag, so nothing is ever mixed.
+    While the Space can't be reached what is known of a name answers, however old it is, by this mount or by this host:
+    a version whose bytes are here can be read, and those that are not here are asked for under the version's ETag, so
+    nothing is ever mixed.
     """
 
     def __init__(self, table: InodeTable, view: View, local: Local, ttl_seconds: float) -> None:
@@ -109,10 +110,7 @@ class Resolver:
             try:
                 found = await self._look(prefix, name)
             except _AWAY as error:
-                known = self._table.child(directory, name)
-                if known is None or not _may_answer(known, error):
-                    raise
-                return known
+                return await self._known(directory, name, error)
             now = self._table.child(directory, name)
             if now is inode and (now is None or self._local.version_of(now) == before) and directory.key == prefix:
                 break  # else it changed here while the Space was asked, and the answer is older
@@ -127,11 +125,33 @@ class Resolver:
         inode.attributes, inode.validated_at = directory.attributes, directory.validated_at
         return inode
 
+    async def _known(self, directory: Inode, name: str, failure: SpacesError) -> Inode:
+        """Return what is known of a name that the Space can't be asked for: here, or by this host since earlier.
+
+        Raises:
+            SpacesError: The failure, if that is nothing.
+        """
+        prefix = directory.key
+        recalled = None if isinstance(failure, Untrusted) else await self._view.recalled(prefix, name)
+        known = self._table.child(directory, name)
+        if known is not None and _may_answer(known, failure):
+            return known
+        if recalled is None or known is not None or directory.key != prefix or self._local.told(prefix, name):
+            raise failure
+        inode = self.bind(directory, name, recalled)
+        inode.validated_at = float("-inf")
+        return inode
+
     async def _look(self, prefix: str, name: str) -> Found | None:
         while True:
             told = self._local.told(prefix, name)
             if told is None or told.asks_space:
-                found = await self._view.find(prefix, name)
+                try:
+                    found = await self._view.find(prefix, name)
+                except _AWAY as error:
+                    if told is None or told.found is None or isinstance(error, Untrusted):
+                        raise
+                    return told.found  # it is there, whatever attributes a marker may have for it
                 return found if told is None or (found is not None and found.version is None) else told.found
             if told.found is None or told.found.is_described:
                 return told.found

@@ -137,6 +137,19 @@ class View:
             return self._directory_of(marker)
         return await self._find_listed(prefix, name, listing)
 
+    async def recalled(self, prefix: str, name: str) -> Found | None:
+        """Return what this host has ever learnt of a name and not unlearnt, without asking; None if that is nothing."""
+        segment = segment_in(name)
+        key = prefix + segment
+        if not is_beside(name) and await self._objects.was_below(f"{key}/"):
+            return await self.recalled_directory(f"{key}/")
+        info = await self._objects.recalled(key) if segment else None
+        return self.found(info) if info is not None else None
+
+    async def recalled_directory(self, key: str) -> Found:
+        """Return a directory as this host last knew it, without asking."""
+        return self._directory_of(await self._objects.recalled(key))
+
     async def _find_listed(self, prefix: str, name: str, listing: Listing) -> Found | None:
         if is_beside(name) and name not in listing.objects:
             name = name_of(segment_in(name))  # both are good once the directory is gone: rm -r removes it first

@@ -1,10 +1,10 @@
 """Work on names through spacesfs, s3fs and rclone, in turn, over TLS from the same RADOS gateway, 20 ms far.
 
 ``python -m tests.bench.namespace`` prints a Markdown table of rates and, with ``--objects N``, how a directory of N
-objects is listed, and then looked through by ``find -size``; ``--only mv`` measures one kind of work, ``--only huge`` that
-directory, ``--alone`` leaves the others out. Each measurement has a fresh mount and an empty cache, but for the second
-``ls -l``, whose cache is that of the first. A change counts when the server shows it; the time until the call returned is
-told beside it.
+objects is listed, and then looked through by ``find -size``. ``--only mv`` measures one kind of work, ``--only huge``
+that directory; ``--alone`` leaves the others out. Each measurement has a fresh mount and an empty cache, but for the
+second ``ls -l``, whose cache is that of the first. A change counts when the server shows it; the time until the call
+returned is told beside it.
 """
 
 from __future__ import annotations

@@ -165,3 +165,21 @@ async def test_damage_in_a_row_is_a_miss() -> None:
     cache = ObjectCache(60.0)
     cache.recall(Row("k", "e", 1, 1, b"\xc1"))
     assert cache.get(listed(1)) is None
+
+
+async def test_what_lies_below_a_prefix(tmp_path: Path) -> None:
+    path = tmp_path / "attributes.sqlite"
+    async with opened(path) as store:
+        for key in ("a/b", "a0", "c/d", "c/e"):
+            store.save(row(key))
+        assert await store.has_below("a/")  # not on the disk yet
+        assert not await store.has_below("b/")
+    async with opened(path) as store:
+        assert await store.has_below("a/")
+        assert not await store.has_below("a/b/")
+        store.forget("c/d")
+        assert await store.has_below("c/")
+        store.forget("c/e")
+        assert not await store.has_below("c/")
+    async with opened(path, space="other") as store:
+        assert not await store.has_below("a/")

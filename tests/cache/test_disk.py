@@ -305,3 +305,17 @@ async def test_a_hundred_thousand_pages_are_known_soon(tmp_path: Path, monkeypat
     assert time.process_time() - walked < 8 * (walked - begun)
     assert cache.statistics().pages == 100_000
     cache.check_invariants()
+
+
+async def test_a_smaller_cache_removes_files_at_once(cache: DiskCache, tmp_path: Path) -> None:
+    for number in range(8):
+        await cache.store(version(f"k{number}"), 0, view(MIB))
+    assert await load(cache, version("k0"), 0, MIB) is not None  # used again, so it goes last
+    await cache.resize(3 * MIB, 64 * MIB)
+    assert cache.used_bytes <= 3 * MIB
+    assert sum(path.stat().st_size for path in files(tmp_path / "pages")) <= 3 * MIB
+    assert await load(cache, version("k0"), 0, MIB) is not None
+    await cache.resize(64 * MIB, 64 * MIB)
+    for number in range(8):
+        await cache.store(version(f"n{number}"), 0, view(MIB))
+    assert cache.used_bytes > 8 * MIB

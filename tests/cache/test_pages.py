@@ -191,3 +191,20 @@ def test_a_shelf_finds_what_holds_a_byte_and_what_comes_next() -> None:
     assert [shelf.next_start(offset, 99) for offset in (0, 10, 15, 20, 30)] == [10, 20, 20, 30, 99]
     assert shelf.next_start(0, 5) == 5
     assert not any(shelf.add(Page(version("k"), start, memoryview(bytes(4)))) for start in (8, 14, 19, 25, 27))
+
+
+def test_a_smaller_cache_keeps_what_counts_most_and_a_larger_one_takes_more() -> None:
+    cache = PageCache(LIMIT)
+    for number in range(PAGES):
+        page(cache, "k", number)
+    assert read(cache, "k", 0)
+    assert read(cache, "k", 0)  # again: in use
+    cache.resize(LIMIT // 2)
+    cache.check_invariants()
+    assert cache.used_bytes <= LIMIT // 2
+    assert read(cache, "k", 0)
+    cache.resize(2 * LIMIT)
+    for number in range(PAGES, 2 * PAGES):
+        page(cache, "k", number)
+    cache.check_invariants()
+    assert cache.used_bytes > LIMIT

@@ -26,7 +26,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "LONGEST_DELAY_SECONDS", 0.02)
 
 
-def lives(tmp_path: Path, *acts: Act, hang_seconds: float = 0.0) -> tuple[int, list[str]]:
+def lives(
+    tmp_path: Path, *acts: Act, hang_seconds: float = 0.0, load: Callable[[], object] = int
+) -> tuple[int, list[str]]:
     """Run a supervisor whose workers act so, one after the other; return its exit status and what they were told."""
     told = tmp_path / "told"
     told.touch()
@@ -39,7 +41,7 @@ def lives(tmp_path: Path, *acts: Act, hang_seconds: float = 0.0) -> tuple[int, l
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        status = Supervisor(Path("/mnt"), hang_seconds, lambda: None, work).run()
+        status = Supervisor(Path("/mnt"), hang_seconds, lambda: None, work, load).run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -110,6 +112,27 @@ def test_one_that_never_was_ready_is_not_replaced(tmp_path: Path) -> None:
 )
 def test_one_that_dies_is_replaced_and_the_next_knows_why(tmp_path: Path, act: Act, reason: str) -> None:
     assert lives(tmp_path, act, end_with(0)) == (0, ["None", reason])
+
+
+def test_what_the_next_needs_is_loaded_once_the_first_is_ready(tmp_path: Path) -> None:
+    loaded: list[int] = []
+
+    def look(lifeline: Lifeline) -> int:
+        lifeline.ready()
+        return 0 if loaded else CRASHED
+
+    def load() -> None:
+        loaded.append(1)
+        raise ImportError("what was changed meanwhile")  # is told to the log; a worker will say more
+
+    assert lives(tmp_path, look, look, load=load)[0] == 0
+    assert loaded == [1, 1]
+
+
+def test_nothing_is_loaded_for_one_that_never_was_ready(tmp_path: Path) -> None:
+    loaded: list[int] = []
+    assert lives(tmp_path, refuse, load=lambda: loaded.append(1))[0] == 1
+    assert loaded == []
 
 
 @pytest.mark.parametrize("act", [hang, stop])

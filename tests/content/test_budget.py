@@ -141,3 +141,39 @@ def test_the_cap_holds_whatever_happens(holders: list[tuple[int, float, float | 
     assert most <= LIMIT
     assert budget.used_bytes == 0
     assert budget.has_room(LIMIT)
+
+
+async def test_a_smaller_budget_lends_when_enough_came_back_and_lets_nobody_wait_for_ever() -> None:
+    budget, until = ByteBudget(LIMIT), [trio.Event() for _ in range(4)]
+    log: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for number, size in enumerate((60, 80, 10)):
+            nursery.start_soon(hold, budget, size, str(number), log, until[number])
+            await wait_all_tasks_blocked()
+        budget.resize(LIMIT // 2)
+        nursery.start_soon(hold, budget, 10, "3", log, until[3])
+        await wait_all_tasks_blocked()
+        assert log == ["0"]
+        until[0].set()
+        await wait_all_tasks_blocked()
+        assert log == ["0", "1"], "asked for when there was more: it has its turn, alone"
+        until[1].set()
+        await wait_all_tasks_blocked()
+        assert sorted(log[2:]) == ["2", "3"]
+        until[2].set()
+        until[3].set()
+    assert budget.used_bytes == 0
+
+
+async def test_a_larger_budget_lends_at_once() -> None:
+    budget, until = ByteBudget(LIMIT), trio.Event()
+    log: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for number in range(2):
+            nursery.start_soon(hold, budget, 60, str(number), log, until)
+            await wait_all_tasks_blocked()
+        assert log == ["0"]
+        budget.resize(2 * LIMIT)
+        await wait_all_tasks_blocked()
+        assert log == ["0", "1"]
+        until.set()

@@ -80,3 +80,17 @@ async def test_what_is_used_stays(tmp_path: Path) -> None:
         bench.save(fill)
     assert await bench.contents.get(used.number) is used
     bench.contents.release(used)
+
+
+async def test_with_less_memory_more_waits_in_the_journal_and_nothing_is_lost(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.contents.resize_idle(1 << 20)
+    numbers = [bench.save(fill).number for fill in range(10)]
+    assert all(bench.contents.is_in_memory(number) for number in numbers)
+    bench.contents.resize_idle(64 * KIB)
+    assert 1 <= sum(bench.contents.is_in_memory(number) for number in numbers) <= 3
+    for fill, number in enumerate(numbers):
+        content = await bench.contents.get(number)
+        buffer = memoryview(bytearray(SIZE))
+        content.read_present(Extent(0, SIZE), buffer)
+        assert buffer == bytes([fill]) * SIZE

@@ -444,3 +444,26 @@ async def test_a_file_may_be_deleted_while_it_is_read(disk: Disk, monkeypatch: p
 
 def whole(staged: StagedFile) -> Extent:
     return Extent(0, staged.size)
+
+
+async def test_a_larger_cap_lets_who_waits_go_on_and_a_smaller_one_stops_writers(
+    disk: Disk, autojump_clock: MockClock
+) -> None:
+    area = disk.open(limit_bytes=16 * MIB)
+    area.take(15 * MIB)
+
+    async def grow() -> None:
+        await wait_all_tasks_blocked()
+        area.resize(64 * MIB)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(grow)
+        await area.wait_for_room(8 * MIB)
+    area.take(8 * MIB)
+    area.resize(16 * MIB)
+    with pytest.raises(NoSpace):
+        area.take(1)
+    with pytest.raises(NoSpace):
+        await area.wait_for_room(1)
+    area.give(23 * MIB)
+    area.take(1)

@@ -120,7 +120,7 @@ class Mount:
     async def drop_cache(self) -> None:
         self.asked.append("drop-cache")
 
-    def change(self, change: Change) -> None:
+    async def change(self, change: Change) -> None:
         if self.failure is not None:
             raise self.failure
         self.asked.append(f"{change.log_level} {change.limit_down} {change.limit_up}")
@@ -429,7 +429,7 @@ async def test_caches_are_dropped_and_options_changed_on_request(socket_path: Pa
     target = Mount()
     async with serving(socket_path, target):
         await trio.to_thread.run_sync(ask_drop_cache, socket_path)
-        await trio.to_thread.run_sync(ask_change, socket_path, Change("debug", 1000, 0))
+        await trio.to_thread.run_sync(ask_change, socket_path, Change(log_level="debug", limit_down=1000, limit_up=0))
     assert target.asked == ["drop-cache", "debug 1000 0"]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,6 @@ from spacesfs.fuse.mountpoint import unmount
 
 SOURCE = Path(__file__).parents[2] / "spacesfs"
 GIVES_ALL = {
-    "client/credentials_command.py",  # the user's own command: what it needs to find the key, nobody else knows
     "cli/demo.py",  # has an environment of its own making
 }
 
@@ -33,6 +35,22 @@ def test_the_environment_of_a_program_holds_no_key(tmp_path: Path, monkeypatch: 
     text = seen.read_text()
     assert text.count("PATH=") >= 2
     assert "s3cr3t" not in text
+
+
+def test_what_is_started_by_a_library_sees_no_key_and_we_still_do() -> None:
+    """For libfuse, which does not ask us what to give to fusermount3, stands a shell that C starts."""
+    script = (
+        "import os; from spacesfs.fuse.process import prepare_process; prepare_process(); "
+        "print(os.environ['AWS_SECRET_ACCESS_KEY'], flush=True); os.system('env')"
+    )
+    given = {"PATH": os.environ["PATH"], "AWS_SECRET_ACCESS_KEY": "s3cr3t", "HTTPS_PROXY": "http://me:s3cr3t@proxy"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=given, cwd=SOURCE.parent, capture_output=True, text=True, check=True
+    )
+    ours, *theirs = done.stdout.splitlines()
+    assert ours == "s3cr3t"
+    assert f"PATH={given['PATH']}" in theirs
+    assert not [line for line in theirs if "s3cr3t" in line]
 
 
 @pytest.mark.parametrize("module", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from spacesfs.fuse import place
+from spacesfs.fuse.mountpoint import is_dead
+from tests.mount.gate import Gate
 from tests.mount.mounting import (
     Account,
     BucketMaker,
@@ -30,6 +33,9 @@ from tests.mount.mounting import (
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+    from tests.servers.rgw import RadosGateway
+
+Gated = tuple[Gate, Mount]
 HEAL_SECONDS = 60.0  # on a busy machine; tests/bench/healing.py measures it
 
 # Writes numbered files without end, and prints each number once close has returned. A dead mount is waited out.
@@ -170,6 +176,101 @@ def test_a_mount_serves_on_without_its_supervisor(background: Mount) -> None:
     (background.path / "f").write_bytes(b"content")
     assert (background.path / "f").read_bytes() == b"content"
     background.stop_in_background()
+
+
+def is_served_by_another(mount: Mount, old: int) -> bool:
+    """Tell whether a fresh process answers; asks it for nothing that is in the Space."""
+    try:
+        os.statvfs(mount.path)
+    except OSError:
+        return False
+    done = mount.spacesfs("status", mount.path, "--json")
+    return done.returncode == 0 and json.loads(done.stdout)["pid"] != old
+
+
+def wait_until(condition: Callable[[], bool], mount: Mount, why: str) -> None:
+    deadline = time.monotonic() + HEAL_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"{why}\n{mount.tail()}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def gated(rgw: RadosGateway, new_bucket: BucketMaker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gated]:
+    """A mount as ``background``, behind a gate. What is changed waits in its journal until it is synced."""
+    with Gate(rgw.endpoint) as gate:
+        mount = Mount(Account(gate.url, rgw.access_key, rgw.secret_key), new_bucket(), tmp_path_factory.mktemp("m"))
+        mount.options += ["--log-file", str(mount.log), "--grace", "1h", "--timeout", "3s"]
+        yield gate, mount
+        gate.reopen()
+        mount.close()
+
+
+@pytest.mark.deadline(240)
+def test_while_the_space_is_away_it_comes_back_with_what_is_here(s3: S3Client, gated: Gated) -> None:
+    """What is acknowledged is seen and goes on to be changed, what was read can be read; no directory looks emptier."""
+    gate, mount = gated
+    start(mount)
+    content = b"kept here" * 50_000
+    (mount.path / "d").mkdir()
+    for name in ("sent", "d/sent"):
+        (mount.path / name).write_bytes(content)
+    mount.sync()
+    for name in ("sent", "d/sent"):
+        assert (mount.path / name).read_bytes() == content
+    wait_until(lambda: mount.status()["reading"]["disk_pages"] >= 2, mount, "nothing is kept on the disk")
+    (mount.path / "new").mkdir()
+    for name in ("waits", "d/waits", "new/waits"):
+        (mount.path / name).write_bytes(b"waits")
+    gate.shut()
+    old = mount.status()["pid"]
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: is_served_by_another(mount, old), mount, "no life while the Space is away")
+
+    for name in ("waits", "d/waits", "new/waits"):
+        assert (mount.path / name).read_bytes() == b"waits"
+        (mount.path / name).write_bytes(b"changed")
+    for name in ("sent", "d/sent"):
+        assert run("cat", mount.path / name) == content.decode()
+    assert attempt("cat", mount.path / "unknown").returncode != 0
+    assert attempt("ls", mount.path).returncode != 0, "a listing that is not whole would say: the rest is deleted"
+    wait_until(lambda: mount.status()["offline_since"] is not None, mount, "nobody sees that the Space is away")
+    assert "killed by SIGKILL" in mount.status()["replaces"]
+    os.kill(mount.status()["pid"], signal.SIGKILL)
+    wait_until(lambda: is_served_by_another(mount, old), mount, "no second life while the Space is away")
+
+    gate.reopen()
+    wait_until(lambda: mount.status()["offline_since"] is None, mount, "nobody sees that the Space is back")
+    wait_until(lambda: attempt("ls", mount.path).returncode == 0, mount, "the Space is not seen")
+    assert sorted(os.listdir(mount.path)) == ["d", "new", "sent", "waits"]
+    mount.stop_in_background()
+    for name in ("waits", "d/waits", "new/waits"):
+        assert s3.get_object(Bucket=mount.source, Key=name)["Body"].read() == b"changed"
+
+
+@pytest.mark.deadline(240)
+def test_who_takes_a_dead_ones_place_by_hand_needs_no_space_either(gated: Gated, new_bucket: BucketMaker) -> None:
+    """As systemd does; but a bucket that was not mounted there is not believed in, nor one that is mounted anew."""
+    gate, mount = gated
+    start(mount)
+    (mount.path / "waits").write_bytes(b"waits")
+    status = mount.status()
+    for process in ("supervisor", "pid"):
+        os.kill(status[process], signal.SIGKILL)
+    wait_until(lambda: is_dead(mount.path), mount, "the mount lives on")
+    gate.shut()
+    source, mount.source = mount.source, new_bucket()
+    done = mount.spacesfs("mount", *mount.arguments())
+    assert done.returncode == 1
+    assert "can't read bucket" in done.stderr
+    mount.source = source
+    start(mount)
+    assert (mount.path / "waits").read_bytes() == b"waits"
+    assert "died and left its mount" in mount.status()["replaces"]
+    os.kill(mount.status()["supervisor"], signal.SIGTERM)
+    wait_until(lambda: not is_mounted(mount.path), mount, "it does not end")
+    wait_until(lambda: not daemons_of(mount.path), mount, "it does not end")
+    assert mount.spacesfs("mount", *mount.arguments()).returncode == 1, "nothing is there to go on with"
 
 
 @pytest.mark.skipif("os.geteuid() != 0", reason="others can't move mounts")

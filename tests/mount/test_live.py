@@ -30,13 +30,45 @@ def test_limits_and_log_level(new_mount: MountMaker) -> None:
     assert "limit down  4.0 MiB a second" in mount.spacesfs("status", mount.path).stdout
 
 
+def test_memory_and_cache_change_while_files_are_read_and_written(s3: S3Client, new_mount: MountMaker) -> None:
+    mount: Mount = new_mount(options=["--memory", "128M", "--cache-size", "256M", "--metadata-ttl", "0s"])
+    content = os.urandom(16 * MIB)
+    s3.put_object(Bucket=mount.source, Key="f", Body=content)
+    assert (mount.path / "f").read_bytes() == content
+    while mount.status()["reading"]["disk"]["bytes_used"] < 16 * MIB:
+        time.sleep(0.1)  # the test has its deadline
+    done = mount.spacesfs("set", mount.path, "--memory", "16M", "--cache-size", "32M")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    status = mount.status()
+    assert status["memory"]["bytes_limit"] == 16 * MIB
+    assert status["memory"]["bytes_used"] <= 16 * MIB
+    disk = status["reading"]["disk"]
+    assert disk["bytes_used"] <= disk["bytes_limit"] == 8 * MIB
+    assert status["staging"]["bytes_limit"] == 23 * MIB
+    kept = sum(path.stat().st_size for path in (mount.home / "cache" / "pages").rglob("*") if path.is_file())
+    assert kept <= 8 * MIB
+    assert (mount.path / "f").read_bytes() == content
+    (mount.path / "g").write_bytes(content * 4)  # more than may be staged: it is sent meanwhile
+    mount.sync()
+    assert s3.get_object(Bucket=mount.source, Key="g")["Body"].read() == content * 4
+    assert mount.spacesfs("set", mount.path, "--memory", "256M", "--cache-size", "1G").returncode == 0
+    status = mount.status()
+    assert (status["memory"]["bytes_limit"], status["reading"]["disk"]["bytes_limit"]) == (256 * MIB, 256 * MIB)
+    assert (mount.path / "g").read_bytes() == content * 4
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         ([], "say what to set"),
-        (["--limit-up", "1K"], "at least 65536 bytes a second"),
+        (["--limit-up", "1K"], "--limit-up: 1K a second is too little; give at least 64K"),
+        (["--memory", "1M"], "--memory: 1M is too little; give at least 16M"),
+        (["--cache-size", "1M"], "--cache-size: 1M is too little; give at least 16M"),
+        (["--durability", "space"], "--durability can't change while a mount serves; unmount it, and mount it again"),
+        (["--no-allow-other"], "--allow-other can't change while a mount serves"),
+        (["--memori", "1G"], "--memory"),
         (["--limit-up", "much"], "not a size"),
-        (["--log-level", "loud"], "loud"),
+        (["--log-level", "loud"], '--log-level: should be "debug", "info", "warning" or "error"'),
     ],
 )
 def test_what_can_not_be_set(mount: Mount, words: list[str], complaint: str) -> None:

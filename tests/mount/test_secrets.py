@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounting import Mount, MountMaker, attempt, spacesfs_command
+from tests.mount.mounting import Account, Mount, MountMaker, attempt, spacesfs_command
 
 NOBODY = 65534
 
@@ -77,6 +78,29 @@ def test_no_secret_in_any_output(new_mount: MountMaker) -> None:
     for folder in ("cache", "state"):
         for file in (mount.home / folder).rglob("*"):
             assert not file.is_file() or secret.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can put a program in another one's place, for itself alone")
+def test_fusermount_sees_no_secret(account: Account, bucket: str, tmp_path: Path) -> None:
+    """A process that may not mount has libfuse call fusermount3; here that tells what it was given, and refuses."""
+    fusermount, seen = shutil.which("fusermount3"), tmp_path / "seen"
+    assert fusermount is not None
+    spy = tmp_path / "spy"
+    spy.write_text(f"#!/bin/sh\nenv >> {seen}\nprintf '%s\\n' \"$@\" >> {seen}\nexit 1\n")
+    spy.chmod(0o755)
+    mount = Mount(account, bucket, tmp_path / "m")
+    in_place = 'mount --bind "$1" "$2" && shift 2 && exec setpriv --bounding-set -sys_admin -- "$@"'
+    command = spacesfs_command("mount", "--foreground", *mount.arguments())
+    done = attempt(
+        *("unshare", "--mount", "sh", "-ec", in_place, "sh", str(spy), fusermount, *command),
+        env=mount.environment | {"AWS_SECRET_ACCESS_KEY": "another-s3cr3t", "VAULT_TOKEN": "another-s3cr3t"},
+    )
+    assert done.returncode == 1, done.stderr
+    text = seen.read_text()
+    assert "PATH=" in text
+    assert str(mount.path) in text
+    assert account.secret_key not in text
+    assert "s3cr3t" not in text
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from spacesfs.attributes import AttributeDefaults
+from spacesfs.cache.attribute_store import Row, pack_info
 from spacesfs.client.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -407,3 +409,50 @@ async def test_an_object_is_copied_to_its_new_name_while_the_old_one_is_describe
     inode = await bench.get("new")
     assert inode.version is not None
     assert inode.version.key == "new"
+
+
+class Remembered:
+    """What this host has learnt in an earlier life."""
+
+    def __init__(self, *infos: ObjectInfo) -> None:
+        self.rows = {info.key: Row(info.key, info.etag, 0, 0, pack_info(info)) for info in infos}
+
+    async def find(self, keys: Sequence[str]) -> list[Row]:
+        return [self.rows[key] for key in keys if key in self.rows]
+
+    async def has_below(self, prefix: str) -> bool:
+        return any(key.startswith(prefix) for key in self.rows)
+
+    def save(self, row: Row) -> None:
+        self.rows[row.key] = row
+
+    def forget(self, key: str) -> None:
+        self.rows.pop(key, None)
+
+
+async def test_while_the_space_is_away_what_this_host_learnt_earlier_answers() -> None:
+    bench = Bench()
+    link = ObjectInfo("d/link", 3, "e", 5, SYMLINK)
+    memory = Remembered(ObjectInfo("f", 4, "e4", 5, ObjectProperties()), link)
+    bench.view = View(bench.store, DEFAULTS, TTL_SECONDS, 5, memory=memory)
+    bench.resolver = Resolver(bench.table, bench.view, bench.local, TTL_SECONDS)
+    bench.store.hook = away(NotConnected)
+    inode = await bench.get("f")
+    assert inode.version == ObjectVersion("f", "e4", 4)
+    folder = await bench.get("d")
+    assert folder.attributes.is_directory
+    found = await bench.resolver.get(folder, "link")
+    assert stat.S_ISLNK(found.attributes.mode)
+    with pytest.raises(NotConnected):
+        await bench.get("other")
+    bench.local.keys["f2"] = Told(None, asks_space=True)  # removed here
+    memory.rows["f2"] = memory.rows["f"]._replace(key="f2")
+    with pytest.raises(NotConnected):
+        await bench.get("f2")
+    bench.local.keys["mine"] = Told(Found(DEFAULTS.for_directory(5), None), asks_space=True)
+    assert (await bench.get("mine")).attributes.is_directory
+    bench.store.hook = away(Untrusted)
+    for name in ("f3", "mine2"):
+        memory.rows[name] = memory.rows["f"]._replace(key=name)
+        with pytest.raises(Untrusted):
+            await bench.get(name)
