@@ -68,7 +68,8 @@ class Host:
 
 def become(user: str) -> list[str]:
     """Return what ``--user`` comes to."""
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
+    who = (f"--reuid={user}", f"--regid={user}", "--init-groups")
+    return ["setpriv", *who, "env", f"HOME=/home/{user}"] if user else []
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ mount -t proc proc proc
 mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys
 mount --rbind /sys sys && mount -o remount,bind,ro sys
 mount -t tmpfs -o mode=755 tmpfs dev
-for name in null zero full random urandom tty; do touch dev/$name && mount --bind /dev/$name dev/$name; done
+for name in null zero full random urandom tty autofs; do touch dev/$name && mount --bind /dev/$name dev/$name; done
 mknod -m 666 dev/fuse c 10 229
 mkdir dev/shm dev/pts && mount -t tmpfs tmpfs dev/shm && mount --bind /dev/pts dev/pts && ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
