@@ -21,6 +21,7 @@ import pytest
 import pytest_timeout
 from botocore.config import Config
 from types_boto3_s3 import S3Client
+from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 from tests.servers.edge import Edge
 from tests.servers.mounts import abort_mounts
@@ -116,8 +117,17 @@ def remove_bucket(s3: S3Client, name: str) -> None:
         for upload in uploads.get("Uploads", ()):
             s3.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
-        for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-            s3.delete_object(Bucket=name, Key=entry["Key"], VersionId=entry["VersionId"])
+        entries = [
+            (entry["Key"], entry["VersionId"]) for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+        ]
+        many: list[ObjectIdentifierTypeDef] = [
+            {"Key": key, "VersionId": version} for key, version in entries if key.isprintable()
+        ]
+        if many:  # a page holds no more than one request may name
+            s3.delete_objects(Bucket=name, Delete={"Objects": many, "Quiet": True})
+        for key, version in entries:
+            if not key.isprintable():  # XML can't carry a control character
+                s3.delete_object(Bucket=name, Key=key, VersionId=version)
     s3.delete_bucket(Bucket=name)
 
 

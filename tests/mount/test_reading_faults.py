@@ -192,13 +192,13 @@ def test_an_object_replaced_in_the_middle_of_a_read(
     bucket = new_bucket()
     size = 48 * MIB
     s3.put_object(Bucket=bucket, Key="f", Body=b"a" * size)
-    mount: Mount = new_mount(bucket, options=["--memory", "16M"])
+    mount: Mount = new_mount(bucket, options=["--memory", "16M", "--metadata-ttl", "1s"])
     path = mount.path / "f"
     old = [os.open(path, os.O_RDONLY) for _ in range(handles)]
     try:
         assert {os.pread(handle, MIB, 0) for handle in old} == {b"a" * MIB}
         s3.put_object(Bucket=bucket, Key="f", Body=b"b" * size)
-        time.sleep(11)  # past the time to live, twice: the kernel's and the mount's
+        time.sleep(2.5)  # past the time to live, twice: the kernel's and the mount's
         assert path.read_bytes() == b"b" * size
         stale = 0
         for handle in old:
