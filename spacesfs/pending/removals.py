@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import trio
+
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.models import DeleteFailure
 from spacesfs.errors import Conflict
 from spacesfs.pending.intents import Intent
 from spacesfs.pending.looks import Looks
+
+_KEYS_A_TURN = 100  # whose removal is noted before other tasks have their turn: a few milliseconds
 
 
 class RemovalStore(Protocol):
@@ -71,9 +75,11 @@ class Removals:
         elif doomed:
             failures = await self._store.delete_many(list(doomed))
         failed = {failure.key for failure in failures}
-        for key, intent in doomed.items():
+        for number, (key, intent) in enumerate(doomed.items(), 1):
             if key not in failed:
                 self._confirm(intent, None)
+            if not number % _KEYS_A_TURN:
+                await trio.lowlevel.checkpoint()
         if failures:
             first = failures[0]
             message = f"{len(failures)} of {len(doomed)} objects could not be deleted: {first.message or first.code}"
