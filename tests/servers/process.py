@@ -109,8 +109,9 @@ class Daemon:
         self._process.wait()
 
     def freeze(self) -> None:
-        """Stop it without ending it: connections stay open and nothing answers."""
+        """Stop it without ending it: connections stay open and nothing answers. Returns when it has stopped."""
         os.killpg(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""

@@ -40,6 +40,7 @@ wait for ever; so there is always something."""
 # size 1 and no autoscaler: one OSD. Data dies with the cluster, so pages are plain strings in memory.
 # tcp_nodelay: without it each reply through a proxy waits 40 ms for the delayed ACK.
 # watch timeout: after a kill the next gateway's notices wait for the dead one that long; 30 s by default.
+# mon data avail crit: the monitor ends itself when less than 5 % of the disk is free, by default.
 # gc: deleted data must leave the memory within seconds, not after the default two hours.
 CONFIGURATION = """\
 [global]
@@ -59,6 +60,7 @@ osd pool default pg num = 8
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 mon warn on pool no redundancy = false
+mon data avail crit = 1
 mon allow pool size one = true
 auth allow insecure global id reclaim = false
 [mon]
