@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pyfuse3
 import pytest
@@ -16,15 +17,15 @@ from spacesfs.fuse.waiting import take_requests_as_they_come
 class Worker:
     """Reads a byte at a time under the lock, as pyfuse3 reads requests."""
 
-    def __init__(self, trio_for_pyfuse3: object) -> None:
+    def __init__(self, trio_for_pyfuse3: Any) -> None:
         self.trio = trio_for_pyfuse3
-        self.lock = self.trio.Lock()  # type: ignore[attr-defined]
+        self.lock = self.trio.Lock()
         self.taken = b""
 
     async def run(self, fd: int) -> None:
         while True:
             async with self.lock:
-                await self.trio.lowlevel.wait_readable(fd)  # type: ignore[attr-defined]
+                await self.trio.lowlevel.wait_readable(fd)
             byte = os.read(fd, 1)
             self.taken += byte
             if byte == b"w":  # a request that has to wait for something
@@ -33,10 +34,11 @@ class Worker:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    own = pyfuse3.trio  # type: ignore[attr-defined]
+    module: Any = pyfuse3  # its stubs do not tell of this attribute
+    own = module.trio
     take_requests_as_they_come()
-    yield Worker(pyfuse3.trio)  # type: ignore[attr-defined]
-    pyfuse3.trio = own  # type: ignore[attr-defined]
+    yield Worker(module.trio)
+    module.trio = own
 
 
 @pytest.fixture

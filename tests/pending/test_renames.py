@@ -31,7 +31,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def host_of(machine: Machine, running: Running) -> Host:
     machine.store.hook = machine.store.late_hook = MemoryStore().hook
-    return Host(running.parts.filesystem, running.parts, None)  # type: ignore[arg-type]
+    return Host(running.parts.filesystem, running.parts, None)  # type: ignore[arg-type]  # its store has no wire
 
 
 async def mode_of(host: Host, path: str) -> int:
