@@ -2,6 +2,11 @@
 
 A SQLite file that all mounts with the same cache folder share. It only remembers: losing it, or any trouble with it, is
 a miss. Its connection is used by one thread at a time; what is saved goes to the disk in batches, some time later.
+
+A process that is killed takes the last rows with it, so what the file says must not fit an object that was changed
+since. Of what was just stored nobody has seen LastModified, and the time bounds it only to within a second or so, in
+which it may be changed again. Such a row goes to the file when that time is over for sure, and the one before it leaves
+the file at once.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -27,6 +33,7 @@ T = TypeVar("T")
 SCHEMA = 1
 MAX_WAITING_ROWS = 20_000  # about 10 MB; a disk that does not keep pace with that gets the newest
 _SAVE_SECONDS = 0.2  # what is saved meanwhile goes into one transaction
+_SETTLING_SECONDS = 3.0  # until the Space's clock is past the end of a bound that was now: it shows whole seconds
 _CLOSE_SECONDS = 5.0
 _BUSY_SECONDS = 1.0  # another mount writes
 _PAGE_BYTES = 4096
@@ -48,7 +55,7 @@ CREATE TABLE IF NOT EXISTS objects (
 class Row(NamedTuple):
     """One object: what it is bound to, and its packed description.
 
-    Its LastModified lies within ``first_ns`` and ``last_ns``, both included.
+    Its LastModified lies within ``first_ns`` and ``last_ns``, both included; the first is 0 if nobody has seen it.
     """
 
     key: str
@@ -56,6 +63,18 @@ class Row(NamedTuple):
     first_ns: int
     last_ns: int
     packed: bytes
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What the file is to hold of a key, from ``due`` on, in seconds of trio's clock; nothing, if there is no row.
+
+    ``is_clear`` once the file holds nothing older.
+    """
+
+    row: Row | None
+    due: float
+    is_clear: bool = False
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -152,7 +171,7 @@ class AttributeStore:
         self._connection: sqlite3.Connection | None = None
         self._is_anew = False  # once is enough: a disk that damages every file is no place for one
         self._thread = trio.CapacityLimiter(1)
-        self._waiting: dict[str, Row | None] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._has_waiting = trio.Event()
 
     async def find(self, keys: Sequence[str]) -> list[Row]:
@@ -160,13 +179,15 @@ class AttributeStore:
         found = await self._in_thread(partial(self._select, keys)) or []
         waiting = self._waiting  # what is saved, and not on the disk yet, counts more
         rows = [row for row in found if row.key not in waiting]
-        return rows + [row for key in keys if (row := waiting.get(key)) is not None] if waiting else rows
+        newer = [waiting[key].row for key in keys if key in waiting] if waiting else []
+        return rows + [row for row in newer if row is not None]
 
     async def has_below(self, prefix: str) -> bool:
         """Say whether anything is known of keys that begin with a prefix."""
-        if any(row is not None and key.startswith(prefix) for key, row in self._waiting.items()):
+        below = {key: waiting.row for key, waiting in self._waiting.items() if key.startswith(prefix)}
+        gone = [key for key, row in below.items() if row is None]
+        if len(gone) < len(below):
             return True
-        gone = [key for key, row in self._waiting.items() if row is None and key.startswith(prefix)]
         return bool(await self._in_thread(partial(self._select_below, prefix, gone)))
 
     def resize(self, limit_bytes: int) -> None:
@@ -175,11 +196,12 @@ class AttributeStore:
 
     def save(self, row: Row) -> None:
         """Remember an object, some time soon."""
-        self._put(row.key, row)
+        settling = 0.0 if row.first_ns else _SETTLING_SECONDS
+        self._put(row.key, _Waiting(row, trio.current_time() + settling))
 
     def forget(self, key: str) -> None:
         """Forget an object, some time soon."""
-        self._put(key, None)
+        self._put(key, _Waiting(None, trio.current_time()))
 
     async def run(self) -> None:
         """Write what is saved until cancelled, and then what is left."""
@@ -187,28 +209,36 @@ class AttributeStore:
             while True:
                 await self._has_waiting.wait()
                 await trio.sleep(_SAVE_SECONDS)
-                await self._write()
+                await self._write(trio.current_time())
         finally:
             with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await self._write()
+                await self._write(float("inf"))  # who changes these objects next takes a second to begin
                 await self._in_thread(self._close)
 
-    def _put(self, key: str, row: Row | None) -> None:
+    def _put(self, key: str, waiting: _Waiting) -> None:
         if self.trouble is None:
             self._waiting.pop(key, None)
-            self._waiting[key] = row
+            self._waiting[key] = waiting
             if len(self._waiting) > MAX_WAITING_ROWS:
                 del self._waiting[next(iter(self._waiting))]
             self._has_waiting.set()
 
-    async def _write(self) -> None:
-        rows = dict(self._waiting)
+    async def _write(self, now: float) -> None:
+        """Write what is due, and clear what is older than the rest; what can't be written is tried again."""
+        waiting = dict(self._waiting)
+        older = [key for key, one in waiting.items() if not one.is_clear]
+        due = [key for key, one in waiting.items() if one.due <= now]
+        rows = [row for key in due if (row := waiting[key].row) is not None]
         self._has_waiting = trio.Event()
-        if rows:
-            await self._in_thread(partial(self._store, rows))
-            for key, row in rows.items():
-                if self._waiting.get(key) is row:
+        write = partial(self._store, older, rows)
+        if bool(older or due) and await self._in_thread(write):
+            for key in older:
+                waiting[key].is_clear = True
+            for key in due:
+                if self._waiting.get(key) is waiting[key]:
                     del self._waiting[key]
+        if self._waiting:
+            self._has_waiting.set()
 
     async def _in_thread(self, call: Callable[[], T]) -> T | None:
         """Make a call in the thread; None if the file is of no use."""
@@ -240,18 +270,20 @@ class AttributeStore:
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)  # a prefix ends in a slash, which is not the last of characters
         return any(key not in gone for (key,) in self._open().execute(query, (self._space, prefix, end)))
 
-    def _store(self, rows: dict[str, Row | None]) -> None:
+    def _store(self, older: Sequence[str], rows: Sequence[Row]) -> bool:
+        """Clear keys, and add rows; what another mount has added after a key was cleared is newer, and stays."""
         connection = self._open()
-        gone = [(self._space, key) for key, row in rows.items() if row is None]
-        kept = [(self._space, *row) for row in rows.values() if row is not None]
         with connection:
-            connection.executemany("DELETE FROM objects WHERE space = ? AND key = ?", gone)
             connection.executemany(
-                "INSERT OR REPLACE INTO objects (space, key, etag, first_ns, last_ns, description)"
+                "DELETE FROM objects WHERE space = ? AND key = ?", [(self._space, key) for key in older]
+            )
+            connection.executemany(
+                "INSERT OR IGNORE INTO objects (space, key, etag, first_ns, last_ns, description)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                kept,
+                [(self._space, *row) for row in rows],
             )
             self._trim(connection)
+        return True
 
     def _trim(self, connection: sqlite3.Connection) -> None:
         """Drop the oldest rows where the file is over its limit."""

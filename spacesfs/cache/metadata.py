@@ -247,9 +247,11 @@ class ObjectCache:
             else:
                 self._keeper.forget(info.key)
 
-    def recall(self, row: Row) -> None:
-        """Take a description from the disk."""
-        self._known[row.key] = _Described(row, None)
+    def recall(self, row: Row, listed: ListedObject) -> None:
+        """Take a description from the disk, if it is of the version that a listing shows."""
+        described = _Described(row, None)
+        if described.matches(listed):
+            self._known[row.key] = described
 
     def drop(self, key: str) -> None:
         """Drop what this mount knows of a key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spacesfs.cache.attribute_store import Row, unpack_info
@@ -41,6 +41,14 @@ class Memory(Keeper, Protocol):
         """Say whether anything is known of keys that begin with a prefix."""
 
 
+@dataclass(slots=True, eq=False)
+class _Meanwhile:
+    """The keys that this mount changed while a question was under way; of ``outdated`` nothing is known since."""
+
+    changed: set[str] = field(default_factory=set)
+    outdated: set[str] = field(default_factory=set)
+
+
 class Descriptions:
     """Descriptions of objects, each asked for once for a version.
 
@@ -59,8 +67,7 @@ class Descriptions:
         self._glimpse = glimpse
         self._memory = memory
         self._objects = ObjectCache(ttl_seconds, memory, store.server_time_ns)
-        self._removals = 0
-        self._asking: list[set[str]] = []  # of each question under way, the keys that were outdated meanwhile
+        self._asking: list[_Meanwhile] = []
         self._ahead = Ahead(self._question, self._answer, spawn) if spawn is not None else None
 
     def get(self, listed: ListedObject) -> ObjectInfo | None:
@@ -79,17 +86,20 @@ class Descriptions:
     def store(self, info: ObjectInfo) -> None:
         """Remember what this mount stored."""
         self._objects.store(info)
+        for meanwhile in self._asking:
+            meanwhile.changed.add(info.key)
 
     def forget(self, key: str) -> None:
         """An object is gone."""
-        self._removals += 1
         self._objects.forget(key)
+        for meanwhile in self._asking:
+            meanwhile.changed.add(key)
 
     def outdate(self, key: str) -> None:
         """An object was stored that nobody has described yet; who is being told of an earlier one asks again."""
         self._objects.forget(key)
-        for outdated in self._asking:
-            outdated.add(key)
+        for meanwhile in self._asking:
+            meanwhile.outdated.add(key)
 
     def forget_below(self, prefix: str) -> None:
         """Drop what this mount knows of all keys that begin with a prefix."""
@@ -103,7 +113,7 @@ class Descriptions:
         if unknown:
             for row in await self._memory.find(list(unknown)):
                 if self._objects.get(unknown[row.key]) is None:  # still
-                    self._objects.recall(row)
+                    self._objects.recall(row, unknown[row.key])
 
     async def recall(self, objects: Sequence[ListedObject]) -> None:
         """As `learn`, and forget what is not as listed: who asks for a version knows no more of it than its ETag."""
@@ -142,12 +152,11 @@ class Descriptions:
         self, key: str, listed: ListedObject | None = None, info: ObjectInfo | None = None
     ) -> ObjectInfo | None:
         """Ask the Space for an object; None if there is none. Remembers the answer; ``info`` if that is it."""
-        before, removals = self._objects.latest(key), self._removals
+        meanwhile = _Meanwhile()
         if info is None:
-            info = await self._head(key)
-        now = self._objects.latest(key)
-        if now is not before and (now is not None or self._removals != removals):
-            return now  # changed here while the Space was asked: the answer is older
+            info, meanwhile = await self._head(key)
+        if key in meanwhile.changed:
+            return self._objects.latest(key)  # the answer is older
         if info is None:
             self._objects.forget(key)
             return None
@@ -157,18 +166,18 @@ class Descriptions:
         self._objects.store(info, listed)
         return info
 
-    async def _head(self, key: str) -> ObjectInfo | None:
+    async def _head(self, key: str) -> tuple[ObjectInfo | None, _Meanwhile]:
         while True:
-            outdated: set[str] = set()
-            self._asking.append(outdated)
+            meanwhile = _Meanwhile()
+            self._asking.append(meanwhile)
             try:
                 info = await self._store.head(key)
             except NoSuchKey:
                 info = None
             finally:
-                self._asking[:] = [other for other in self._asking if other is not outdated]
-            if key not in outdated:
-                return info
+                self._asking.remove(meanwhile)
+            if key not in meanwhile.outdated:
+                return info, meanwhile
 
     def _question(self, _prefix: str, name: str, objects: Mapping[str, ListedObject]) -> Question | None:
         listed = objects.get(name)

@@ -55,6 +55,36 @@ async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await store.find(["a"]) == []
 
 
+async def test_a_process_that_is_killed_leaves_nothing_that_fits_a_later_version(tmp_path: Path) -> None:
+    path = tmp_path / "attributes.sqlite"
+    stored = Row("k", "e", 0, NOW_NS, pack_info(info("k", 0)))  # by a PUT: it may be changed again within its bounds
+
+    async def on_disk() -> list[Row]:
+        async with opened(path) as other:
+            return await other.find(["k"])
+
+    async with opened(path) as store:
+        store.save(row("k", "older"))
+        await trio.sleep(0.5)
+        assert await on_disk() == [row("k", "older")]
+        store.save(stored)
+        await trio.sleep(0.5)
+        assert await on_disk() == []
+        assert await store.find(["k"]) == [stored]
+        await trio.sleep(3.5)
+        assert await on_disk() == [stored]
+
+
+async def test_what_another_mount_has_heard_since_stays(tmp_path: Path) -> None:
+    path = tmp_path / "attributes.sqlite"
+    async with opened(path) as store, opened(path) as other:
+        store.save(Row("k", "e", 0, NOW_NS, pack_info(info("k", 0))))
+        await trio.sleep(0.5)
+        other.save(row("k", "newer"))
+        await trio.sleep(4.0)
+        assert await store.find(["k"]) == [row("k", "newer")]
+
+
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + os.urandom(5000)])
 async def test_a_damaged_file_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "attributes.sqlite"
@@ -122,31 +152,31 @@ def listed(modified_ns: int) -> ListedObject:
     return ListedObject("k", 3, "e", modified_ns)
 
 
-async def again(kept: Kept) -> ObjectCache:
-    """Return the cache of a later mount of the same host."""
+def recalled(kept: Kept, seen: ListedObject) -> ObjectInfo | None:
+    """Return what a later mount of the same host knows of what a listing shows it."""
     cache = ObjectCache(60.0, kept, lambda: NOW_NS)
     for saved in kept.rows.values():
-        cache.recall(saved)
-    return cache
+        cache.recall(saved, seen)
+    return cache.get(seen)
 
 
 async def test_what_a_put_stored_is_bound_by_the_first_listing_that_fits() -> None:
     kept = Kept()
     ObjectCache(60.0, kept, lambda: NOW_NS).store(info("k", 0))
     later = NOW_NS + SECOND_NS
-    assert (await again(kept)).get(listed(later)) is None  # somebody changed its properties since
+    assert recalled(kept, listed(later)) is None  # somebody changed its properties since
     first = NOW_NS - 3_000_000
-    assert (await again(kept)).get(listed(first)) is not None
-    assert (await again(kept)).get(listed(first)) is not None
-    assert (await again(kept)).get(listed(first + 1_000_000)) is None
+    assert recalled(kept, listed(first)) is not None
+    assert recalled(kept, listed(first)) is not None
+    assert recalled(kept, listed(first + 1_000_000)) is None
 
 
 async def test_a_head_is_bound_by_the_listing_that_led_to_it() -> None:
     kept = Kept()
     second = NOW_NS - SECOND_NS  # just now: it could change again within this second
     ObjectCache(60.0, kept, lambda: NOW_NS).store(info("k", second), listed(second + 7_000_000))
-    assert (await again(kept)).get(listed(second + 7_000_000)) is not None
-    assert (await again(kept)).get(listed(second + 8_000_000)) is None
+    assert recalled(kept, listed(second + 7_000_000)) is not None
+    assert recalled(kept, listed(second + 8_000_000)) is None
 
 
 async def test_a_head_without_a_listing_counts_once_its_second_is_over() -> None:
@@ -157,13 +187,13 @@ async def test_a_head_without_a_listing_counts_once_its_second_is_over() -> None
     assert cache.latest("k") is not None
     old = NOW_NS - 100 * SECOND_NS
     cache.store(info("k", old))
-    assert (await again(kept)).get(listed(old + 999_000_000)) is not None
-    assert (await again(kept)).get(listed(old + SECOND_NS)) is None
+    assert recalled(kept, listed(old + 999_000_000)) is not None
+    assert recalled(kept, listed(old + SECOND_NS)) is None
 
 
 async def test_damage_in_a_row_is_a_miss() -> None:
     cache = ObjectCache(60.0)
-    cache.recall(Row("k", "e", 1, 1, b"\xc1"))
+    cache.recall(Row("k", "e", 1, 1, b"\xc1"), listed(1))
     assert cache.get(listed(1)) is None
 
 

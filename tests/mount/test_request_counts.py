@@ -195,9 +195,10 @@ def test_a_rename_of_a_directory_of_others(mount: Mount, counts: Callable[[], di
     found = counts()
     assert found.pop("copy") == TREE
     assert found.pop("get") == TREE  # the ACLs
-    assert found.pop("mdelete") == 1
-    assert found.pop("list") <= TREE / 8  # just before they are copied, some 16 together; all, before they are deleted
-    assert found.pop("head", 0) <= TREE / 20  # where fewer than four were about to be copied
+    assert found.pop("mdelete") <= 2
+    # Just before they are copied, as many together as are about to be, which is for the machine to say; all of them
+    # before they are deleted.
+    assert found.pop("list") + found.pop("head", 0) <= TREE / 4
     assert not found
 
 
@@ -212,6 +213,5 @@ def test_a_rename_of_a_directory_of_ours(mount: Mount, counts: Callable[[], dict
     assert found.pop("copy") == TREE + 1  # and the marker
     assert "get" not in found
     assert found.pop("mdelete") + found.pop("delete", 0) <= 2
-    assert found.pop("list") <= TREE / 8
-    assert found.pop("head", 0) <= TREE / 20
+    assert found.pop("list") + found.pop("head", 0) <= TREE / 4
     assert not found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from spacesfs.attributes import AttributeDefaults
+from spacesfs.cache.attribute_store import Row, pack_info
 from spacesfs.client.models import ObjectProperties
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.view import Found, View
@@ -195,6 +198,61 @@ async def test_a_description_from_before_our_change_is_not_remembered(store: Mem
     found = await view.find("", "f")
     assert found is not None
     assert found.version == newest
+
+
+class Remembering:
+    """What an earlier process has learnt, and did not live to learn."""
+
+    def __init__(self, *rows: Row) -> None:
+        self._rows = rows
+
+    def save(self, row: Row) -> None: ...
+
+    def forget(self, key: str) -> None: ...
+
+    async def find(self, keys: Sequence[str]) -> list[Row]:
+        return [row for row in self._rows if row.key in keys]
+
+    async def has_below(self, prefix: str) -> bool:
+        return any(row.key.startswith(prefix) for row in self._rows)
+
+
+async def test_what_this_host_knew_of_an_older_version_is_no_answer(store: MemoryStore) -> None:
+    store.set("f", b"older")
+    older = store.info("f")
+    row = Row("f", older.etag, older.last_modified_ns, older.last_modified_ns, pack_info(older))
+    view = View(store, DEFAULTS, TTL_SECONDS, 5, memory=Remembering(row))
+    newest = store.set("f", b"newest")
+    store.late_hook = gate = Gate("head")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.describe, "f")
+        await gate.arrived.wait()
+        await view.listing("")  # recalls what is known of what it shows
+        gate.opened.set()
+    assert view.version_of("f") == newest
+    found = await view.find("", "f")
+    assert found is not None
+    assert found.version == newest
+
+
+async def test_an_answer_counts_more_than_a_listing_that_came_meanwhile(store: MemoryStore) -> None:
+    store.set("f", b"older")
+    older = store.info("f")
+    row = Row("f", older.etag, older.last_modified_ns, older.last_modified_ns, pack_info(older))
+    view = View(store, DEFAULTS, TTL_SECONDS, 5, memory=Remembering(row))
+    listed = Gate("list_page")
+    store.late_hook = listed
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.listing, "")
+        await listed.arrived.wait()
+        newest = store.set("f", b"newest")
+        store.late_hook = gate = Gate("head")
+        nursery.start_soon(view.describe, "f")
+        await gate.arrived.wait()
+        listed.opened.set()
+        await wait_all_tasks_blocked()
+        gate.opened.set()
+    assert view.version_of("f") == newest
 
 
 async def test_a_marker_from_before_our_change_is_not_remembered(store: MemoryStore, view: View) -> None:
