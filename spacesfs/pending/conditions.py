@@ -2,8 +2,8 @@
 
 Whether a bucket honours conditions is learned from its own answers and remembered: a PUT with ``If-None-Match: *`` over
 a key that is known to be taken is refused by one that does, and is just a PUT for one that does not. The first small
-object that is stored is sent a second time in that way, so that the next ones need one request each. Until that is
-known, and where conditions don't count (a versioned bucket), the key is looked at just before.
+object that is stored is sent again in that way, so that the next ones need one request each. Until that is known, and
+where conditions don't count (a versioned bucket), the key is looked at just before.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _FACT = "honours-conditions"
 _QUESTION_BYTES = 64 << 10
 """Of an object that may be sent twice to learn what the bucket does: what one round trip takes along for nothing."""
+_PROOFS = 2
+"""That conditions don't count: one alone may be the doing of another host, or of an earlier request of ours."""
 
 
 class PutStore(Protocol):
@@ -78,12 +80,13 @@ class ConditionalPuts:
             Conflict: Another host has the key, or has changed the object.
         """
         if self.are_honoured:
-            try:
-                return await self._put_over(key, body, properties, expected)
-            except PreconditionFailed:
-                now = await self.check(key, expected, ours)
-            if now != expected or expected is None:  # gone again by now, perhaps; who refused has looked
-                return await self._replace(key, body, properties, now)
+            for _ in range(_PROOFS):
+                try:
+                    return await self._put_over(key, body, properties, expected)
+                except PreconditionFailed:
+                    now = await self.check(key, expected, ours)
+                if now != expected or expected is None:  # gone again by now, perhaps; who refused has looked
+                    return await self._replace(key, body, properties, now)
             self.learn(are_honoured=False)  # refused although it holds
             return await self._store.put(key, body, properties)
         now = await self.check(key, expected, ours)
@@ -94,9 +97,7 @@ class ConditionalPuts:
         except PreconditionFailed:
             self.learn(are_honoured=True)
             return await self._replace(key, body, properties, await self.check(key, expected, ours))
-        if now is not None:
-            self.learn(are_honoured=False)
-        elif len(body) <= _QUESTION_BYTES:
+        if len(body) <= _QUESTION_BYTES:
             await self._ask(key, body, properties)
         return etag
 
@@ -106,7 +107,8 @@ class ConditionalPuts:
             return
         self._is_asking = True
         try:
-            await self._store.put(key, body, properties, if_none_match=True)
+            for _ in range(_PROOFS):
+                await self._store.put(key, body, properties, if_none_match=True)
             self.learn(are_honoured=False)
         except PreconditionFailed:
             self.learn(are_honoured=True)

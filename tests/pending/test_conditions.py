@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from spacesfs.client.errors import ServerFault
+from spacesfs.client.errors import PreconditionFailed, ServerFault
 from spacesfs.client.models import ObjectProperties
 from spacesfs.errors import Conflict
 from spacesfs.pending.conditions import ConditionalPuts
@@ -51,8 +51,34 @@ async def test_a_new_object_and_the_next_versions(conditions: Conditions) -> Non
 async def test_the_first_small_object_teaches(conditions: Conditions) -> None:
     bench = Bench(conditions)
     await bench.put(b"0", None)
-    assert bench.store.count() == {"head": 1, "put": 2}
+    assert bench.store.count() == {"head": 1, "put": 2 if conditions == "honoured" else 3}
     assert bench.puts.are_honoured == (conditions == "honoured")
+
+
+async def test_an_object_that_another_host_removes_teaches_nothing_wrong() -> None:
+    bench = Bench()
+
+    async def remove_once(call: str, key: str) -> None:
+        if bench.store.calls.count(("put", key)) == 1:
+            bench.store.remove(key)
+
+    bench.store.late_hook = remove_once
+    await bench.put(b"0", None)
+    assert bench.puts.are_honoured
+
+
+async def test_a_request_of_ours_that_was_on_its_way_teaches_nothing_wrong() -> None:
+    bench = Bench(known=True)
+    expected = bench.store.set("k", b"same").etag
+    refusals = iter([PreconditionFailed("an earlier one was stored at the same time")])
+
+    async def refuse_once(call: str, key: str) -> None:
+        if call == "put" and (refusal := next(refusals, None)) is not None:
+            raise refusal
+
+    bench.store.hook = refuse_once
+    await bench.put(b"same", expected)
+    assert bench.puts.are_honoured
 
 
 async def test_a_large_object_is_not_sent_twice() -> None:
