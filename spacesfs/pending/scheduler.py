@@ -1,7 +1,7 @@
 """The order of changes: true for each key, in parallel across keys, after a grace, for as long as it takes.
 
-An intent waits for its time, then for what must come first (its `blocker`), then for whoever still writes (`is_held`),
-then for a free slot. Removals gather, so that a thousand go with one request.
+An intent waits for its time, then for what must come first (spacesfs.pending.order), then for whoever still writes
+(`is_held`), then for a free slot. Removals gather, so that a thousand go with one request.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import trio
 
 from spacesfs.client.errors import DeadlineExceeded, SpacesError
 from spacesfs.content.upload import Busy
+from spacesfs.pending.gathering import Gathering
 from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.keyindex import KeyIndex
+from spacesfs.pending.order import Holder, Order, chain
 from spacesfs.pending.overlay import Overlay
 from spacesfs.tasks import open_team
 
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 16 << 20
-MAX_REMOVALS = 1000  # S3 API, DeleteObjects: keys a request
 _SMALL_SLOTS, _LARGE_SLOTS = 32, 4  # the client has 16 connections; a large file keeps several busy by itself
 _PATIENCE_SECONDS = 15.0  # a file that never rests is sent all the same
-_MOST_GATHERING_SECONDS = 30.0  # for removals, while they keep coming
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 64.0
 _SETTLE_POLL_SECONDS = 0.02
 _SETTLE_POLL_SECONDS_A_KEY = 5e-6  # some ten times what it takes to look at one
 _KEYS_A_TURN = 500  # looked at before other tasks have theirs: some milliseconds
 
 
-class Performer(Protocol):
+class Performer(Holder, Protocol):
     """Carries out intents, and takes them from the overlay when the Space has confirmed them."""
 
     async def perform(self, intent: Intent) -> None:
@@ -48,12 +48,6 @@ class Performer(Protocol):
 
     async def untie(self, intent: Intent) -> None:
         """Break a ring of intents that wait for each other, at this one."""
-
-    def is_held(self, intent: Intent) -> bool:
-        """Say whether a program still writes to the file, or reads what would go."""
-
-    def goes_first(self, intent: Intent) -> str | None:
-        """Return the key of another change that has something under way where this one is to remove an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +89,20 @@ class _Loop:
 
 
 class Scheduler:
-    """Sees intents into the Space.
-
-    Invariant: a key, and a directory of the same name, have at most one change in flight.
-    """
+    """Sees intents into the Space."""
 
     def __init__(self, overlay: Overlay, grace_seconds: float) -> None:
         self._overlay = overlay
         self._grace_seconds = grace_seconds
         self._work: dict[str, _Work] = {}
         self._queue: list[tuple[float, str]] = []
-        self._removals: dict[str, None] = {}
-        self._removals_due = float("inf")
-        self._removals_latest = float("inf")
-        self._most_removals = MAX_REMOVALS
+        self._removals = Gathering()
         self._arriving: deque[tuple[float, Iterator[str]]] = deque()  # due, and keys of whom nothing is known yet
         self._blocked: KeyIndex[str] = KeyIndex()
         self._read_on: set[str] = set()
         self._rings: list[Intent] = []
         self._put_off: list[str] = []
-        self._busy: set[str] = set()
-        self._busy_contents: dict[int, str] = {}
+        self._order = Order(overlay)
         self._small, self._large = _Slots(_SMALL_SLOTS), _Slots(_LARGE_SLOTS)
         self._wake = trio.Event()
         self._ended = trio.Event()
@@ -162,7 +149,7 @@ class Scheduler:
     def dropped(self, key: str) -> None:
         """A key has no intent any more."""
         self._work.pop(key, None)
-        self._removals.pop(key, None)
+        self._removals.discard(key)
         self._read_on.discard(key)
         self._unblock(key)
         self._announce()
@@ -187,7 +174,7 @@ class Scheduler:
 
     def is_busy(self, key: str) -> bool:
         """Say whether a change of a key is in flight."""
-        return _chain(key) in self._busy
+        return self._order.is_busy(key)
 
     # --- draining
 
@@ -246,7 +233,7 @@ class Scheduler:
         found: set[str] = set()
         todo = list(keys)
         while todo:
-            waiting = self._blocked.get(_chain(todo.pop())) - found - keys
+            waiting = self._blocked.get(chain(todo.pop())) - found - keys
             found |= waiting
             todo += waiting
         return found
@@ -266,7 +253,7 @@ class Scheduler:
 
     def _next_due(self) -> float:
         queue = self._queue[0][0] if self._queue and self._has_slot() else float("inf")
-        return min(queue, self._removals_due if self._removals else float("inf"))
+        return min(queue, self._removals.due)
 
     def _has_slot(self) -> bool:
         return self._small.used < self._small.limit
@@ -302,24 +289,18 @@ class Scheduler:
                 self._put_off.append(key)
                 continue
             loop.team.start_soon(self._run, loop.performer, self._begin([intent], slots), slots)
-        if self._removals and (self._removals_due <= now or len(self._removals) >= self._most_removals):
+        if self._removals.is_ripe(now):
             self._start_removals(loop)
         self._untie(loop)
 
     def _gather(self, key: str, work: _Work, now: float) -> None:
         """Let a removal wait for others until they cease to come; while a directory's objects are copied they do."""
-        if not self._removals:
-            self._removals_latest = now + _MOST_GATHERING_SECONDS
-        self._removals[key] = None
         is_alone = not (work.is_of_many and self._overlay.has_dependents)
-        quiet = now if work.is_hurried and is_alone else now + self._grace_seconds
-        self._removals_due = min(quiet, self._removals_latest)
+        self._removals.add(key, now, now if work.is_hurried and is_alone else now + self._grace_seconds)
 
     def _start_removals(self, loop: _Loop) -> None:
         batch: list[Intent] = []
-        while self._removals and len(batch) < self._most_removals:
-            key = next(iter(self._removals))
-            del self._removals[key]
+        for key in self._removals.take():
             work, intent = self._work.get(key), self._overlay.get(key)
             if work is None or intent is None or not self._may_start(loop, intent, work):
                 continue
@@ -327,12 +308,14 @@ class Scheduler:
                 batch.append(intent)
             else:
                 self._enqueue(key, work)
+            if len(batch) >= self._removals.most:
+                break
         if batch:
             loop.team.start_soon(self._run, loop.performer, self._begin(batch, self._small), self._small)
 
     def _may_start(self, loop: _Loop, intent: Intent, work: _Work) -> bool:
         """Say whether nothing stands in an intent's way; else see that it is looked at again when that is gone."""
-        blocker = self._blocker(loop, intent)
+        blocker = self._order.blocker(loop.performer, intent)
         self._read_on.discard(intent.key)
         if blocker is None:
             if not loop.performer.is_held(intent):
@@ -340,13 +323,13 @@ class Scheduler:
             if isinstance(intent.want, Absent):
                 self._note_read_on(intent.key)
             return work.is_hurried and isinstance(intent.want, Present)
-        self._blocked.add(_chain(blocker), intent.key)
+        self._blocked.add(chain(blocker), intent.key)
         if blocker in self._read_on:
             self._note_read_on(intent.key)
             return False
-        if _chain(blocker) in self._busy:
+        if self._order.is_busy(blocker):
             return False
-        if self._is_ring(loop, intent.key, blocker):
+        if self._order.is_ring(loop.performer, intent.key, blocker):
             self._rings.append(intent)
         first = self._work.get(blocker)
         if first is not None and first.due > work.due and work.is_hurried and not first.failures:
@@ -358,51 +341,13 @@ class Scheduler:
         self._read_on.add(key)
         self._announce()
 
-    def _blocker(self, loop: _Loop, intent: Intent) -> str | None:
-        """Return a key whose change must be made, or whose attempt must end, before this one."""
-        key, want = intent.key, intent.want
-        if _chain(key) in self._busy:
-            return key
-        twin = self._overlay.get(_twin(key))
-        if twin is not None and twin.order < intent.order and not loop.performer.is_held(twin):
-            return twin.key
-        dependents = self._overlay.dependents(key)
-        if dependents:
-            return min(dependents)
-        if isinstance(want, Absent):
-            return self._overlay.key_below(key) if key.endswith("/") else loop.performer.goes_first(intent)
-        if want.content is not None and want.content in self._busy_contents:
-            return self._busy_contents[want.content]
-        return self._source_blocker(key, want)
-
-    def _source_blocker(self, key: str, want: Present) -> str | None:
-        """Return the key of an object that is needed and not there yet, or just being changed."""
-        source = want.source
-        if source is None or source.key == key:
-            return None
-        if _chain(source.key) in self._busy:
-            return source.key
-        other = self._overlay.get(source.key)
-        is_there = other is None or (other.base is not None and other.base.etag == source.etag)
-        return None if is_there else source.key
-
-    def _is_ring(self, loop: _Loop, key: str, blocker: str) -> bool:
-        """Say whether an intent waits, by way of others, for itself."""
-        seen: set[str] = set()
-        at: str | None = blocker
-        while at is not None and at != key and at not in seen and _chain(at) not in self._busy:
-            seen.add(at)
-            intent = self._overlay.get(at)
-            at = self._blocker(loop, intent) if intent is not None else None
-        return at == key and _chain(key) not in self._busy
-
     def _untie(self, loop: _Loop) -> None:
         """Break a ring at an intent that copies: that object can be put aside."""
         rings, self._rings = self._rings, []
         for number, intent in enumerate(rings):
             want = intent.want
             is_copy = isinstance(want, Present) and want.source is not None and want.source.key != intent.key
-            if is_copy and _chain(intent.key) not in self._busy:
+            if is_copy and not self._order.is_busy(intent.key):
                 started = self._begin([intent], self._small)
                 loop.team.start_soon(self._attempt, loop.performer.untie(intent), started, self._small)
                 for other in rings[number + 1 :]:  # of this ring, which is none any more, or of another
@@ -412,9 +357,7 @@ class Scheduler:
     def _begin(self, intents: list[Intent], slots: _Slots) -> list[Intent]:
         slots.used += 1
         for intent in intents:
-            self._busy.add(_chain(intent.key))
-            if isinstance(intent.want, Present) and intent.want.content is not None:
-                self._busy_contents[intent.want.content] = intent.key
+            self._order.begin(intent)
         return intents
 
     async def _run(self, performer: Performer, intents: list[Intent], slots: _Slots) -> None:
@@ -425,14 +368,14 @@ class Scheduler:
         works = [(intent, self._work.get(intent.key)) for intent in intents]
         try:
             await attempt
-            self._most_removals = min(max(2 * len(intents), self._most_removals), MAX_REMOVALS)
+            self._removals.went(len(intents))
         except Busy:  # no failure: a program writes without a pause, and goes first
             for _, work in works:
                 if work is not None:
                     work.due = trio.current_time() + _RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - whatever it is, the change is kept, shown, and tried again
-            if isinstance(error, DeadlineExceeded):  # the answer to one request for all comes when the last is removed
-                self._most_removals = max(len(works) // 2, 1) if len(works) > 1 else self._most_removals
+            if isinstance(error, DeadlineExceeded):
+                self._removals.took_too_long(len(works))
             failed: dict[str, _Work] = {}
             for intent, work in works:
                 now = self._overlay.get(intent.key)
@@ -452,9 +395,7 @@ class Scheduler:
             self._announce()
 
     def _end(self, intent: Intent) -> None:
-        self._busy.discard(_chain(intent.key))
-        if isinstance(intent.want, Present) and intent.want.content is not None:
-            self._busy_contents.pop(intent.want.content, None)
+        self._order.end(intent)
         work = self._work.get(intent.key)
         if work is not None and intent.key not in self._overlay:
             del self._work[intent.key]
@@ -485,7 +426,7 @@ class Scheduler:
         self._wake.set()
 
     def _unblock(self, key: str) -> None:
-        for waiting in self._blocked.pop(_chain(key)):
+        for waiting in self._blocked.pop(chain(key)):
             self.retry(waiting)
 
     def _announce(self) -> None:
@@ -507,18 +448,6 @@ async def _give_way(number: int) -> None:
     """Let other tasks have their turn now and then, by how many keys were looked at."""
     if not number % _KEYS_A_TURN:
         await trio.lowlevel.checkpoint()
-
-
-def _chain(key: str) -> str:
-    """Return what a file and a directory of one name share."""
-    return key.removesuffix("/")
-
-
-def _twin(key: str) -> str:
-    """Return the key of the directory that has a file's name, or the other way round."""
-    if not key.endswith("/"):
-        return key + "/"
-    return "" if key.endswith("//") else key[:-1]  # a directory without a name, whose twin would be the one above
 
 
 def _size(intent: Intent | None) -> int:

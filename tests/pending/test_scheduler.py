@@ -13,9 +13,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from spacesfs.client.errors import AccessDenied, DeadlineExceeded, ServerFault, SpacesError
 from spacesfs.client.models import ObjectVersion
+from spacesfs.pending.gathering import MAX_REMOVALS
 from spacesfs.pending.intents import Absent, Intent, Present, Want
 from spacesfs.pending.overlay import Overlay
-from spacesfs.pending.scheduler import MAX_REMOVALS, Left, Scheduler
+from spacesfs.pending.scheduler import Left, Scheduler
 
 GRACE = 1.0
 LONG = 1000.0
