@@ -29,9 +29,11 @@ from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.carried import Carried
 from spacesfs.pending.changes import DropContent, SaveFact
 from spacesfs.pending.conditions import ConditionalPuts
+from spacesfs.pending.entries import Entries
 from spacesfs.pending.executor import Executor
 from spacesfs.pending.journal import Journal
 from spacesfs.pending.ledger import Ledger
+from spacesfs.pending.outcomes import Outcomes
 from spacesfs.pending.overlay import Overlay
 from spacesfs.pending.scheduler import Scheduler
 from spacesfs.pending.streaming import Streams
@@ -157,15 +159,8 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
     )
     uploader = Uploader(bucket, reading.budget, UploadRows(journal))
     uploads = Uploads(uploader, bucket, puts, journal.recovered.uploads, journal, staging.is_tight)
-    ledger = Ledger(
-        overlay,
-        journal,
-        contents,
-        scheduler,
-        uploads.at,
-        grace_seconds=options.grace_seconds,
-        is_direct=options.is_direct,
-    )
+    entries = Entries(overlay, journal, contents, scheduler, uploads.at, is_direct=options.is_direct)
+    ledger, outcomes = Ledger(entries, grace_seconds=options.grace_seconds), Outcomes(entries)
     root = await _root(view, options.prefix)
     table = InodeTable(options.prefix, root.attributes, kernel, _most_inodes(options.memory_bytes))
     carried = Carried(bucket, view.known)
@@ -175,9 +170,9 @@ async def assemble(  # noqa: PLR0917 - what a mount is made of
     resolver = Resolver(table, view, LocalView(overlay, view, files), options.ttl_seconds)
     refresher = Refresher(table, view, kernel or NoKernel(), options.ttl_seconds)
     surroundings = Surroundings(table, view, overlay, files)
-    executor = Executor(bucket, ledger, carried, puts, uploads, reading.budget, surroundings)
+    executor = Executor(bucket, outcomes, carried, puts, uploads, reading.budget, surroundings)
     properties = PropertyKeeper(view, ledger, files, carried)
-    names = Namespace(bucket, table, view, resolver, files, ledger)
+    names = Namespace(bucket, table, view, resolver, files, ledger, outcomes)
     xattrs = Xattrs(properties, scheduler, bucket)
     filesystem = FileSystem(
         table, view, resolver, files, names, ledger, properties, reading.reader, reading.glimpse, refresher, xattrs

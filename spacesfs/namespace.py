@@ -30,6 +30,7 @@ from spacesfs.errors import (
 from spacesfs.openfiles import OpenFiles
 from spacesfs.pending.intents import Present
 from spacesfs.pending.ledger import Ledger, Move
+from spacesfs.pending.outcomes import Outcomes
 from spacesfs.pending.treemove import TreeMove
 from spacesfs.tree.inodes import Inode, InodeTable
 from spacesfs.tree.names import OWN_BYTES, check_free, check_key, segment_in
@@ -59,6 +60,7 @@ class Namespace:
         resolver: Resolver,
         files: OpenFiles,
         ledger: Ledger,
+        outcomes: Outcomes,
     ) -> None:
         self._store = store
         self._table = table
@@ -66,6 +68,7 @@ class Namespace:
         self._resolver = resolver
         self._files = files
         self._ledger = ledger
+        self._outcomes = outcomes
         self._overlay = ledger.overlay
 
     def new_attributes(self, directory: Inode, mode: int, uid: int, gid: int) -> Attributes:
@@ -192,7 +195,7 @@ class Namespace:
         marker = await self._view.marker(key) if key not in self._overlay else present
         if marker is not None and marker.size:  # another program's data, under a key that ends in a slash
             raise NotEmpty
-        with self._ledger.watching(key) as confirmed:
+        with self._outcomes.watching(key) as confirmed:
             if not await self._view.is_empty(key, partial(self._is_gone, confirmed)):
                 raise NotEmpty
 
@@ -214,7 +217,7 @@ class Namespace:
     async def _keeps_itself(self, key: str) -> bool:
         """Say whether a directory is known to go on without a marker of ours; a Space out of order does not tell."""
         try:
-            with self._ledger.watching(key) as confirmed:
+            with self._outcomes.watching(key) as confirmed:
                 return await self._view.keeps_itself(key, partial(self._is_gone, confirmed))
         except SpacesError:
             return False
@@ -276,7 +279,7 @@ class Namespace:
         old_prefix, new_prefix = inode.key, check_key(f"{target.key}{segment_in(name)}/")
         replaces = await self._marker_version(new_prefix)
         await self._files.save_below(old_prefix)
-        with self._ledger.watching(old_prefix) as confirmed:
+        with self._outcomes.watching(old_prefix) as confirmed:
             tree = await self._ready(self._ledger.tree_move(old_prefix, new_prefix), replaces)
             # No await from here until all is decided.
             if inode.key == old_prefix and new_prefix == f"{target.key}{segment_in(name)}/":

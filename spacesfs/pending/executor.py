@@ -26,8 +26,8 @@ from spacesfs.errors import Conflict, StaleFile
 from spacesfs.pending.carried import Carried
 from spacesfs.pending.conditions import ConditionalPuts
 from spacesfs.pending.intents import Intent, Present
-from spacesfs.pending.ledger import Ledger
 from spacesfs.pending.looks import LookingStore, Looks
+from spacesfs.pending.outcomes import Outcomes
 from spacesfs.pending.removals import Removals, RemovalStore
 from spacesfs.pending.uploads import Target, Uploads
 
@@ -75,12 +75,12 @@ class Surroundings(Protocol):
 
 
 class Executor:
-    """Turns intents into requests, and the Space's answers into what the ledger knows."""
+    """Turns intents into requests, and the Space's answers into what is known."""
 
     def __init__(  # noqa: PLR0917 - the parts it joins
         self,
         store: ChangeStore,
-        ledger: Ledger,
+        outcomes: Outcomes,
         carried: Carried,
         puts: ConditionalPuts,
         uploads: Uploads,
@@ -88,14 +88,14 @@ class Executor:
         surroundings: Surroundings,
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._outcomes = outcomes
         self._carried = carried
         self._puts = puts
         self._uploads = uploads
         self._budget = budget
         self._around = surroundings
         self._looks = Looks(store)
-        self._removals = Removals(store, self._looks, self._confirm, ledger.overtaken, surroundings.lost)
+        self._removals = Removals(store, self._looks, self._confirm, outcomes.overtaken, surroundings.lost)
 
     def is_held(self, intent: Intent) -> bool:
         """Say whether an intent has to wait for a program."""
@@ -104,7 +104,7 @@ class Executor:
     def goes_first(self, intent: Intent) -> str | None:
         """Return the key that a file was renamed to while its upload goes to the one that is to be removed."""
         number = self._uploads.at(intent.key)
-        users = self._ledger.overlay.users(number) if number is not None else set()
+        users = self._outcomes.overlay.users(number) if number is not None else set()
         return min(users - {intent.key}, default=None)
 
     async def remove(self, intents: list[Intent]) -> None:
@@ -114,7 +114,7 @@ class Executor:
             Conflict: One of them was changed by another host.
             SpacesError: Not all could be deleted.
         """
-        await self._ledger.secure()  # what was made of these objects must be known after a crash that finds them gone
+        await self._outcomes.secure()  # what was made of these objects must be known after a crash that finds them gone
         await self._removals.remove(intents)
 
     async def perform(self, intent: Intent) -> None:
@@ -138,7 +138,7 @@ class Executor:
 
     def _confirm(self, intent: Intent, info: Stored | None) -> None:
         version = ObjectVersion(info.key, info.etag, info.size) if info is not None else None
-        self._ledger.confirm(intent, version)
+        self._outcomes.confirm(intent, version)
         self._around.confirmed(intent, info)
 
     async def untie(self, intent: Intent) -> None:
@@ -155,12 +155,12 @@ class Executor:
             return ObjectVersion(key, result.etag, source.size)
 
         try:
-            await self._ledger.put_aside(intent, key, copy)
+            await self._outcomes.put_aside(intent, key, copy)
         except (PreconditionFailed, NoSuchKey, StaleFile):
-            content = await self._ledger.contents.get(want.content) if want.content is not None else None
+            content = await self._outcomes.contents.get(want.content) if want.content is not None else None
             if content is None or not content.is_whole:
                 raise
-            self._ledger.forget_source(intent)
+            self._outcomes.forget_source(intent)
 
     # --- an object made of local bytes
 
@@ -168,7 +168,7 @@ class Executor:
         """Return what the key holds now; None when something is left to do."""
         if want.content is None:
             return await self._copy(intent, want)
-        contents = self._ledger.contents
+        contents = self._outcomes.contents
         content = await contents.get(want.content)
         contents.hold(content)
         try:
@@ -197,10 +197,10 @@ class Executor:
             content.staged.sent(content.staged.begin_sending())
         else:
             target = Target(intent.key, intent.base, intent.attempts)
-            version, given = await self._uploads.finish(target, content, properties, self._ledger.note_attempt_safely)
+            version, given = await self._uploads.finish(target, content, properties, self._outcomes.note_attempt_safely)
         if given == properties:
             return stored_info(version, properties)
-        self._ledger.confirm_bytes(intent, version)  # its times, at least, were not known when the upload began
+        self._outcomes.confirm_bytes(intent, version)  # its times, at least, were not known when the upload began
         self._around.confirmed(intent, stored_info(version, given or properties))
         return None
 
@@ -213,10 +213,10 @@ class Executor:
             try:
                 etag = await md5_hex(body)
                 # Written over, or not saved, or not what is wanted by now: then nothing could tell the ETag again.
-                if staged.written or not content.is_saved or not self._ledger.is_as_journaled(intent):
-                    await self._ledger.note_attempt_safely(intent.key, etag)
+                if staged.written or not content.is_saved or not self._outcomes.is_as_journaled(intent):
+                    await self._outcomes.note_attempt_safely(intent.key, etag)
                 else:
-                    self._ledger.note_attempt(intent.key, etag)
+                    self._outcomes.note_attempt(intent.key, etag)
                 expected = intent.base.etag if intent.base is not None else None
                 ours = {*self._attempts(intent.key), etag}
                 await self._puts.put(intent.key, body, properties, expected, ours)
@@ -230,7 +230,7 @@ class Executor:
 
     async def _finish_elsewhere(self, content: Content, key: str) -> None:
         """A file was renamed while its parts went up: it is completed under its old name, then it can be copied."""
-        old = self._ledger.overlay.get(key)
+        old = self._outcomes.overlay.get(key)
         if isinstance(old.want if old is not None else None, Present) and not content.is_thin:
             await self._uploads.abandon(content.number)  # the old name is another file's by now
             return
@@ -238,7 +238,7 @@ class Executor:
         version = await self._uploads.completed_before(content)
         if version is None:
             target = Target(key, base, attempts)
-            note = self._ledger.note_attempt_safely
+            note = self._outcomes.note_attempt_safely
             try:
                 version, _ = await self._uploads.finish(target, content, ObjectProperties(), note)
             except Conflict:  # of the old name, which the file has left
@@ -246,8 +246,8 @@ class Executor:
                     raise
                 await self._uploads.abandon(content.number)
                 return
-        self._ledger.rebase(key, version)
-        self._ledger.stored(content, version)
+        self._outcomes.rebase(key, version)
+        self._outcomes.stored(content, version)
 
     # --- an object made of another
 
@@ -265,7 +265,7 @@ class Executor:
         except Conflict:  # of the target's; the source is as it was, and may not be given up
             raise
         except (PreconditionFailed, NoSuchKey, StaleFile):
-            self._ledger.overtaken(intent)
+            self._outcomes.overtaken(intent)
             self._around.lost(intent, f"{source.key} was changed or removed by another host")
             return None
 
@@ -322,10 +322,10 @@ class Executor:
             raise Conflict
         if base is not None:
             await self._around.keep_readers(base)
-        if self._ledger.is_as_journaled(intent):
-            self._ledger.note_attempt(key, source.etag)
+        if self._outcomes.is_as_journaled(intent):
+            self._outcomes.note_attempt(key, source.etag)
         else:
-            await self._ledger.note_attempt_safely(key, source.etag)
+            await self._outcomes.note_attempt_safely(key, source.etag)
         result = await self._store.copy(source.key, key, source_etag=source.etag, replace=given, acl=acl)
         _check_copy(source, result)
         if result.etag != source.etag and (await self._store.head(source.key)).etag != source.etag:
@@ -344,18 +344,18 @@ class Executor:
         properties = await self._carried.wanted(intent.key, want)
         if intent.base is not None and source.key != intent.key:
             await self._around.keep_readers(intent.base)
-        contents = self._ledger.contents
+        contents = self._outcomes.contents
         content = contents.new(source.size, source)
         contents.hold(content)
         try:
             target = Target(intent.key, intent.base, intent.attempts)
-            version, _ = await self._uploads.finish(target, content, properties, self._ledger.note_attempt_safely)
+            version, _ = await self._uploads.finish(target, content, properties, self._outcomes.note_attempt_safely)
         finally:
             contents.release(content)
         return stored_info(version, properties)
 
     def _attempts(self, key: str) -> tuple[str, ...]:
-        intent = self._ledger.overlay.get(key)
+        intent = self._outcomes.overlay.get(key)
         return intent.attempts if intent is not None else ()
 
     # --- another host was first
@@ -363,10 +363,10 @@ class Executor:
     async def _give_way(self, intent: Intent, want: Present) -> None:
         """Another host has the name. A directory is a directory; a file goes beside, if all its bytes can be had."""
         if intent.key.endswith("/"):
-            self._ledger.overtaken(intent)
+            self._outcomes.overtaken(intent)
             return
         if want.content is not None:
-            content = await self._ledger.contents.get(want.content)
+            content = await self._outcomes.contents.get(want.content)
             try:
                 await content.fill_gaps()
             except (StaleFile, SpacesError) as error:
@@ -378,13 +378,13 @@ class Executor:
                 if self._uploads.key_of(content) is not None:
                     raise Conflict("another host changed the file, and our upload could not be thrown away yet")
             properties = await self._carried.wanted(intent.key, want)
-            now = self._ledger.overlay.present(intent.key)
+            now = self._outcomes.overlay.present(intent.key)
             if now is None or now.content != want.content:
                 return  # what is wanted by now meets the same in its turn
             content.source = None
-            self._ledger.put_beside(intent, self._around.step_aside(intent), properties)
+            self._outcomes.put_beside(intent, self._around.step_aside(intent), properties)
             return
-        self._ledger.put_beside(intent, self._around.step_aside(intent))
+        self._outcomes.put_beside(intent, self._around.step_aside(intent))
 
 
 def stored_info(version: ObjectVersion, properties: ObjectProperties) -> ObjectInfo:

@@ -48,7 +48,7 @@ class Order:
     def blocker(self, holder: Holder, intent: Intent) -> str | None:
         """Return a key whose change must be made, or whose attempt must end, before this one."""
         key, want = intent.key, intent.want
-        if self.is_busy(key):
+        if chain(key) in self._busy:
             return key
         twin = self._overlay.get(_twin(key))
         if twin is not None and twin.order < intent.order and not holder.is_held(twin):
@@ -67,7 +67,7 @@ class Order:
         source = want.source
         if source is None or source.key == key:
             return None
-        if self.is_busy(source.key):
+        if chain(source.key) in self._busy:
             return source.key
         other = self._overlay.get(source.key)
         is_there = other is None or (other.base is not None and other.base.etag == source.etag)
