@@ -13,11 +13,11 @@ from http import HTTPStatus
 import h11
 import httpx
 
-from spacesfs.client.wire.connection import Connection, Interrupted, Timeouts
+from spacesfs.client.wire.connection import RECORD_BYTES, Connection, Interrupted, Timeouts
 
 MAX_HEAD_BYTES = 64 * 1024  # S3 sends about 1 KiB, and 2 KiB more of metadata; h11 refuses a longer one
 MAX_INTERIM_REPLIES = 16  # 100 Continue and its kind; a server that sends more of them is not serious
-READ_BYTES = 16 * 1024  # for heads and chunks: one TLS record
+READ_BYTES = RECORD_BYTES  # for heads and chunks
 JOINED_BYTES = 64 * 1024  # a body up to this goes out with its head: copying it costs less than one more packet
 
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
