@@ -10,8 +10,3 @@ import sys
 
 # httpx has a command of its own, which loads rich: a seventh of the start of ours. An absent one it does without.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # as the import system has it
-
-import httpx  # noqa: E402, F401
-
-if sys.modules["httpx._main"] is None:
-    del sys.modules["httpx._main"]
