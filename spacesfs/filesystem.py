@@ -29,7 +29,7 @@ from spacesfs.pending.scheduler import Left
 from spacesfs.properties import PropertyKeeper
 from spacesfs.tree.directory import Listing
 from spacesfs.tree.inodes import Inode, InodeTable
-from spacesfs.tree.names import check_free, check_key, is_beside, segment_in, split_key
+from spacesfs.tree.names import check_free, check_key, is_beside, key_of, segment_in, split_key
 from spacesfs.tree.refresh import Refresher
 from spacesfs.tree.resolver import Entry, Resolver
 from spacesfs.tree.stream import Stream
@@ -379,7 +379,7 @@ class FileSystem:
         Raises:
             FsError, SpacesError: Something could not be brought there; all else was.
         """
-        prefix = self._table.root.key + path.strip("/")
+        prefix = self._table.root.key + key_of(path.strip("/"))
         failure: FsError | SpacesError | None = None
         for opened in self.files.unsaved():
             if _is_within(opened.inode.key, prefix):

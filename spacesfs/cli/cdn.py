@@ -13,7 +13,8 @@ from msgspec.structs import asdict
 from spacesfs.cli.layers import collect
 from spacesfs.cli.options import space_options
 from spacesfs.cli.output import print_json, say
-from spacesfs.cli.places import bucket_place
+from spacesfs.cli.paths import complete_path
+from spacesfs.cli.places import bring_up_to_date, bucket_place
 from spacesfs.cli.remote import as_json_option
 from spacesfs.cli.spaces import Flags, Spaces, run
 from spacesfs.client.cdn import API_URL, TTLS_SECONDS, CdnClient, CdnEndpoint, CdnOptions
@@ -45,19 +46,20 @@ def status(place: str, *, as_json: bool, **flags: object) -> None:
 @click.option(
     "--ttl",
     type=click.Choice([str(ttl) for ttl in TTLS_SECONDS]),
-    default="3600",
-    show_default=True,
-    help="Seconds that the CDN keeps an object which does not say itself.",
+    help="Seconds that the CDN keeps an object which does not say itself.  [default: as it is; 3600 at first]",
 )
-@click.option("--domain", default="", metavar="NAME", help="A host of your own; needs --certificate.")
-@click.option("--certificate", default="", metavar="ID", help="Id of a certificate at DigitalOcean.")
+@click.option("--domain", metavar="NAME", help="A host of your own, which needs --certificate; '' for none any more.")
+@click.option("--certificate", metavar="ID", help="Id of a certificate at DigitalOcean.")
 @as_json_option
 @space_options
-def enable(place: str, *, ttl: str, domain: str, certificate: str, as_json: bool, **flags: object) -> None:
-    """Put the CDN in front of a bucket, or change how it is set."""
+def enable(
+    place: str, *, ttl: str | None, domain: str | None, certificate: str | None, as_json: bool, **flags: object
+) -> None:
+    """Put the CDN in front of a bucket, or change how it is set; what is not given stays as it is."""
+    seconds = None if ttl is None else int(ttl)
 
     async def work(api: CdnClient, origin: str) -> CdnEndpoint:
-        return await api.enable(origin, ttl=int(ttl), custom_domain=domain, certificate_id=certificate)
+        return await api.enable(origin, ttl=seconds, custom_domain=domain, certificate_id=certificate)
 
     _show(run(lambda: _with_cdn(place, flags, work)), as_json=as_json)
 
@@ -75,14 +77,19 @@ def disable(place: str, **flags: object) -> None:
 
 
 @cdn.command()
-@click.argument("places", nargs=-1, required=True, metavar="BUCKET[:KEY]...")
+@click.argument("places", nargs=-1, required=True, metavar="BUCKET[:KEY]...", shell_complete=complete_path)
 @space_options
 def purge(places: Sequence[str], **flags: object) -> None:
-    """Drop objects from the CDN's cache. KEY may end in *; without KEY the whole bucket goes."""
+    """Drop objects from the CDN's cache. KEY may end in *; without KEY the whole bucket goes.
+
+    What a mount has not sent yet of a path inside it is sent first.
+    """
     named = [bucket_place(text) for text in places]
     if len({place.bucket for place in named}) > 1:
         raise click.UsageError("purge one bucket at a time")
     files = [f"{place.key}*" if place.is_folder else place.key for place in named]
+    for place in named:
+        bring_up_to_date(place)  # else the CDN would fetch what was there before
 
     async def work(api: CdnClient, origin: str) -> None:
         await api.purge((await _existing(api, origin)).id, files)
@@ -91,7 +98,7 @@ def purge(places: Sequence[str], **flags: object) -> None:
 
 
 @cdn.command()
-@click.argument("place", metavar="BUCKET[:KEY]")
+@click.argument("place", metavar="BUCKET[:KEY]", shell_complete=complete_path)
 @space_options
 def url(place: str, **flags: object) -> None:
     """Print where the CDN serves a bucket or an object, whether it is enabled or not."""

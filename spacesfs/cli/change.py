@@ -7,7 +7,7 @@ import click
 from spacesfs.cli.client import ask_change, serving
 from spacesfs.cli.layers import Collected, Given
 from spacesfs.cli.options import changeable_options
-from spacesfs.cli.paths import resolved
+from spacesfs.cli.paths import complete_path, resolved
 from spacesfs.config import CHANGEABLE, OPTIONS, Options
 from spacesfs.fuse.messages import Change
 
@@ -15,7 +15,7 @@ _FLAGS = [OPTIONS[name].flag for name in CHANGEABLE]
 
 
 @click.command(name="set")
-@click.argument("mountpoint")
+@click.argument("mountpoint", shell_complete=complete_path)
 @changeable_options
 def set_options(mountpoint: str, **flags: str | None) -> None:
     """Change options of the running mount on MOUNTPOINT. They hold until it ends."""

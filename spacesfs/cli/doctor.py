@@ -14,6 +14,7 @@ from spacesfs.cli.client import all_statuses
 from spacesfs.cli.layers import collect
 from spacesfs.cli.options import space_options
 from spacesfs.cli.output import complain, print_json, say
+from spacesfs.cli.paths import complete_path
 from spacesfs.cli.places import SpacePlace, bucket_place
 from spacesfs.cli.remote import as_json_option
 from spacesfs.cli.spaces import Flags, Way, client_of, run, space_config
@@ -24,7 +25,7 @@ _SHOWN_OF_KEY_ID = 4  # characters; enough to tell keys apart
 
 
 @click.command()
-@click.argument("place", required=False, metavar="[BUCKET]")
+@click.argument("place", required=False, metavar="[BUCKET]", shell_complete=complete_path)
 @as_json_option
 @click.option(
     "--bundle",

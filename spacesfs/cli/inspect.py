@@ -11,7 +11,7 @@ import msgspec
 
 from spacesfs.cli.client import all_statuses, ask_status, serving
 from spacesfs.cli.output import counted, human_bytes, human_seconds, print_json, say
-from spacesfs.cli.paths import resolved
+from spacesfs.cli.paths import complete_path, resolved
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import LongWork, MountStatus, PendingChange, Reading, RequestCounts, Throttling
 from spacesfs.fuse.mountpoint import stale_mounts
@@ -37,7 +37,7 @@ def list_mounts(*, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("mountpoint", required=False)
+@click.argument("mountpoint", required=False, shell_complete=complete_path)
 @_as_json
 @click.option("--watch", "is_watching", is_flag=True, help="Show it again each second, with rates, until interrupted.")
 def status(mountpoint: str | None, *, as_json: bool, is_watching: bool) -> None:

@@ -16,7 +16,7 @@ import trio
 from spacesfs.attributes import AttributeDefaults, attributes_of
 from spacesfs.cli.failures import explain
 from spacesfs.cli.meter import Meter
-from spacesfs.cli.places import STANDARD, Place, SpacePlace
+from spacesfs.cli.places import STANDARD, Place, SpacePlace, bring_up_to_date
 from spacesfs.cli.remote import to_standard_output
 from spacesfs.cli.sources import Item, items
 from spacesfs.cli.spaces import Spaces
@@ -89,9 +89,11 @@ async def transfer(spaces: Spaces, sources: Sequence[Place], target: Place, orde
     places = [place for place in (*sources, target) if isinstance(place, SpacePlace)]
     for place in sorted(places, key=lambda place: place.endpoint is None):  # a mount tells where its bucket is
         await spaces.bucket(place)  # here, because clients belong to the task that opens them
+    if isinstance(target, SpacePlace):
+        bring_up_to_date(target)  # what a mount sends later would meet ours, and be kept beside it as a conflict
     async with open_team() as team:
         team.start_soon(plan)
-        for _ in range(FILES_AT_ONCE):
+        for _ in range(1 if target == STANDARD else FILES_AT_ONCE):  # there, one after the other, as they were named
             team.start_soon(work)
 
 

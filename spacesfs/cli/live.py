@@ -13,7 +13,7 @@ import click
 from spacesfs.cli.client import ask_drop_cache, serving
 from spacesfs.cli.meter import Meter
 from spacesfs.cli.output import counted, say
-from spacesfs.cli.paths import resolved
+from spacesfs.cli.paths import complete_path, resolved
 from spacesfs.errors import MountError
 
 _READERS = 8
@@ -21,7 +21,7 @@ _PIECE_BYTES = 1 << 20
 
 
 @click.command()
-@click.argument("mountpoint")
+@click.argument("mountpoint", shell_complete=complete_path)
 def drop_cache(mountpoint: str) -> None:
     """Forget what the mount on MOUNTPOINT has kept of files in memory and on the local disk. Loses no change."""
     _, control = serving(resolved(mountpoint))
@@ -29,7 +29,7 @@ def drop_cache(mountpoint: str) -> None:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_path)
 def warm(paths: tuple[str, ...]) -> None:
     """Read files, and all below directories, so that they are in the local cache when a program wants them."""
     places = [resolved(path) for path in paths]

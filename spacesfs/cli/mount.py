@@ -11,7 +11,7 @@ from spacesfs.cli.fstab import environment_file_of, parse_mount_options, read_en
 from spacesfs.cli.layers import collect
 from spacesfs.cli.options import mount_options
 from spacesfs.cli.output import say
-from spacesfs.cli.paths import resolved, split_space
+from spacesfs.cli.paths import complete_path, resolved, split_space
 from spacesfs.cli.serve import serve_until_unmounted
 from spacesfs.config import MountConfig
 from spacesfs.fuse.mountpoint import check_mountpoint, is_dead
@@ -20,7 +20,7 @@ from spacesfs.logs import log_to_file, log_to_stderr
 
 @click.command()
 @click.argument("space", metavar="BUCKET[:PREFIX]")
-@click.argument("mountpoint")
+@click.argument("mountpoint", shell_complete=complete_path)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to standard error.")
 @click.option("-o", "texts", metavar="OPTION[=VALUE],...", multiple=True, help="Options as in fstab; flags win.")
 @click.option("--check", is_flag=True, help="Check options and mountpoint, and do no more.")

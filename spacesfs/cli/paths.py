@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from spacesfs.fuse.mountpoint import mount_around
 
@@ -16,6 +17,17 @@ _SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9](:.*)?")
 def resolved(path: str) -> Path:
     """Return ``path`` absolute and without symbolic links, whether it exists or not."""
     return Path(os.path.realpath(path))
+
+
+def relative_path(path: Path, mountpoint: Path) -> str:
+    """Return a path inside a mount as the mount knows it: relative to its root, which is ""."""
+    relative = str(path.relative_to(mountpoint))
+    return "" if relative == "." else relative
+
+
+def complete_path(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    """Let the shell complete a path; what is in a Space would take a server to tell, at each key that is pressed."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 def split_space(space: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from spacesfs.cli.inspect import describe_change
 from spacesfs.cli.journals import JournalFolder, journal_folders, state_dir_of
 from spacesfs.cli.options import journal_options
 from spacesfs.cli.output import counted, human_bytes, print_json, say
+from spacesfs.cli.paths import complete_path
 from spacesfs.cli.sync import sync_journal
 from spacesfs.errors import FsError, MountError
 from spacesfs.fuse.messages import PendingChange
@@ -27,8 +28,8 @@ from spacesfs.pending.schema import FILE_NAME
 from spacesfs.pending.selection import is_within, selected
 from spacesfs.pending.statedir import StateFolder
 
-_target = click.argument("target", metavar="[BUCKET[:PREFIX]|MOUNTPOINT]", required=False)
-_paths = click.argument("paths", metavar="[PATH]...", nargs=-1)
+_target = click.argument("target", metavar="[BUCKET[:PREFIX]|MOUNTPOINT]", required=False, shell_complete=complete_path)
+_paths = click.argument("paths", metavar="[PATH]...", nargs=-1, shell_complete=complete_path)
 _state_dir = click.option("--state-dir", metavar="DIR", help="Where the journals are.")
 
 
@@ -99,7 +100,7 @@ def retry(target: str | None, paths: Sequence[str], **flags: object) -> None:
 
 
 @pending.command(name="export")
-@click.argument("target", metavar="BUCKET[:PREFIX]|MOUNTPOINT")
+@click.argument("target", metavar="BUCKET[:PREFIX]|MOUNTPOINT", shell_complete=complete_path)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @_paths
 @_state_dir
@@ -124,7 +125,7 @@ def export_pending(target: str, directory: Path, paths: Sequence[str], **flags: 
 
 
 @pending.command()
-@click.argument("target", metavar="BUCKET[:PREFIX]|MOUNTPOINT")
+@click.argument("target", metavar="BUCKET[:PREFIX]|MOUNTPOINT", shell_complete=complete_path)
 @_paths
 @_state_dir
 @click.option("--all", "everything", is_flag=True, help="Drop all that waits, instead of PATHs.")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from spacesfs.cli.client import ask_status, serving, sync_steps
-from spacesfs.cli.paths import resolved
+from spacesfs.cli.client import ask_status, refresh_mount, serving, sync_steps
+from spacesfs.cli.paths import relative_path, resolved
+from spacesfs.errors import MountError
 from spacesfs.fuse.mountpoint import mount_around
+from spacesfs.tree.names import key_of
 
 _PLACE = re.compile(
     r"(?:s3://(?P<s3>[^/:]+)(?:/(?P<s3key>.*))?|(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]+):(?P<key>.*))", re.DOTALL
@@ -76,9 +79,10 @@ def parse_place(text: str) -> Place:
         return Path(text)
     mountpoint, control = serving(path)
     status = ask_status(control)
-    relative = str(path.relative_to(mountpoint))
-    inside = "" if relative == "." else relative + ("/" if text.endswith("/") else "")
-    return SpacePlace(status.bucket, status.prefix + inside, status.endpoint, path)
+    inside = relative_path(path, mountpoint)
+    is_folder = inside and (text.endswith("/") or os.path.isdir(path))
+    key = status.prefix + key_of(inside) + ("/" if is_folder else "")
+    return SpacePlace(status.bucket, key, status.endpoint, path)
 
 
 def space_place(text: str) -> SpacePlace:
@@ -118,6 +122,13 @@ def bring_up_to_date(place: SpacePlace) -> None:
     """
     if place.mounted is not None:
         mountpoint, control = serving(place.mounted)
-        relative = str(place.mounted.relative_to(mountpoint))
-        for _ in sync_steps(control, None if relative == "." else relative):
+        for _ in sync_steps(control, relative_path(place.mounted, mountpoint) or None):
             pass
+
+
+def show_in_mount(place: SpacePlace) -> None:
+    """Let a mount look anew at a place that was changed behind its back; else it does when metadata-ttl is over."""
+    if place.mounted is not None:
+        with suppress(MountError):
+            mountpoint, control = serving(place.mounted)
+            refresh_mount(control, relative_path(place.mounted, mountpoint))

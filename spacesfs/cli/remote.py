@@ -11,24 +11,29 @@ from typing import Any
 import click
 import trio
 
+from spacesfs.cli.meter import Meter
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import complain, counted, human_bytes, print_json, say
-from spacesfs.cli.places import SpacePlace, bring_up_to_date, bucket_place, space_place
+from spacesfs.cli.output import counted, human_bytes, print_json, say
+from spacesfs.cli.paths import complete_path
+from spacesfs.cli.places import SpacePlace, bring_up_to_date, bucket_place, show_in_mount, space_place
 from spacesfs.cli.selection import Found, objects_below, select
 from spacesfs.cli.spaces import Flags, Spaces, run
 from spacesfs.client.cdn_urls import origin_url
 from spacesfs.client.client import Bucket
 from spacesfs.client.errors import AccessDenied, EncryptedObject
-from spacesfs.client.models import ListedObject
+from spacesfs.client.models import DeleteFailure, ListedObject
 from spacesfs.client.objects import MAX_DELETE_KEYS
+from spacesfs.tasks import open_team
 
 BROKEN_PIPE = 141  # as shells say it: 128 + SIGPIPE
+
+_BATCHES_AT_ONCE = 4  # the server deletes sixteen objects of a batch at a time
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @click.command()
-@click.argument("places", nargs=-1, required=True, metavar="BUCKET[:KEY]...")
+@click.argument("places", nargs=-1, required=True, metavar="BUCKET[:KEY]...", shell_complete=complete_path)
 @click.option("-l", "--long", "is_long", is_flag=True, help="Show size and time too.")
 @click.option("-r", "--recursive", is_flag=True, help="Everything below, at any depth.")
 @as_json_option
@@ -56,7 +61,7 @@ def ls(places: Sequence[str], *, is_long: bool, recursive: bool, as_json: bool, 
 
 
 @click.command()
-@click.argument("place", metavar="BUCKET[:KEY]")
+@click.argument("place", metavar="BUCKET[:KEY]", shell_complete=complete_path)
 @as_json_option
 @space_options
 def stat(place: str, *, as_json: bool, **flags: object) -> None:
@@ -74,7 +79,7 @@ def stat(place: str, *, as_json: bool, **flags: object) -> None:
 
 
 @click.command()
-@click.argument("places", nargs=-1, required=True, metavar="BUCKET:KEY...")
+@click.argument("places", nargs=-1, required=True, metavar="BUCKET:KEY...", shell_complete=complete_path)
 @space_options
 def cat(places: Sequence[str], **flags: object) -> None:
     """Write objects to standard output, one after the other."""
@@ -94,7 +99,7 @@ def cat(places: Sequence[str], **flags: object) -> None:
 
 
 @click.command()
-@click.argument("places", nargs=-1, required=True, metavar="BUCKET[:KEY]...")
+@click.argument("places", nargs=-1, required=True, metavar="BUCKET[:KEY]...", shell_complete=complete_path)
 @as_json_option
 @space_options
 def du(places: Sequence[str], *, as_json: bool, **flags: object) -> None:
@@ -123,28 +128,35 @@ def du(places: Sequence[str], *, as_json: bool, **flags: object) -> None:
 
 
 @click.command()
-@click.argument("places", nargs=-1, required=True, metavar="BUCKET:KEY...")
+@click.argument("places", nargs=-1, required=True, metavar="BUCKET:KEY...", shell_complete=complete_path)
 @click.option("-r", "--recursive", is_flag=True, help="Folders too, with all that lies below.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be deleted.")
+@as_json_option
 @space_options
-def rm(places: Sequence[str], *, recursive: bool, dry_run: bool, **flags: object) -> None:
+def rm(places: Sequence[str], *, recursive: bool, dry_run: bool, as_json: bool, **flags: object) -> None:
     """Delete objects. In a bucket that keeps versions, older ones stay."""
     named = [space_place(text) for text in places]
 
-    async def work() -> int:
-        failed = 0
+    async def work() -> None:
         async with Spaces(flags) as spaces:
             for place in named:
                 bucket = await _bucket(spaces, place)
                 for found in await select(bucket, place):
                     if found.entry is None and not recursive:
                         raise click.ClickException(f"{bucket.name}:{found.key}: is a folder; add -r")
-                    failed += await _delete(bucket, found, dry_run=dry_run)
-        return failed
+                    await _delete(bucket, found, meter, dry_run=dry_run, is_told=not as_json)
 
-    failed = run(work)
-    if failed:
-        raise click.ClickException(f"{counted(failed, 'object')} could not be deleted")
+    with Meter() as meter:
+        try:
+            run(work)
+        finally:
+            for place in named:
+                show_in_mount(place)
+    done = meter.done
+    if as_json:
+        print_json({"objects": done.files, "bytes": done.bytes, "failed": done.failed})
+    if done.failed:
+        raise click.ClickException(f"{counted(done.failed, 'object')} could not be deleted")
 
 
 async def to_standard_output(bucket: Bucket, key: str) -> None:
@@ -271,25 +283,46 @@ async def _object_facts(bucket: Bucket, key: str) -> dict[str, Any]:
     return facts
 
 
-async def _delete(bucket: Bucket, found: Found, *, dry_run: bool) -> int:
-    """Delete an object, or all below a folder; return how many could not be."""
-    failed = 0
-    batch: list[str] = []
+async def _delete(bucket: Bucket, found: Found, meter: Meter, *, dry_run: bool, is_told: bool) -> None:
+    """Delete an object, or all below a folder, while the listing goes on; the meter counts."""
 
-    async def flush() -> int:
-        if dry_run:
-            for key in batch:
-                say(f"would delete {bucket.name}:{key}")
-            return 0
-        failures = await bucket.delete_many(batch)
+    def count(batch: list[ListedObject], failures: list[DeleteFailure]) -> None:
+        failed = {failure.key for failure in failures}
         for failure in failures:
-            complain(f"{bucket.name}:{failure.key}: {failure.message or failure.code}")
-        return len(failures)
+            meter.fail(f"{bucket.name}:{failure.key}: {failure.message or failure.code}")
+        for entry in batch:
+            if entry.key not in failed:
+                meter.move(entry.size)
+                meter.finish()
 
-    async with aclosing(_below(bucket, found)) as entries:
+    async def delete(batch: list[ListedObject]) -> None:
+        try:
+            count(batch, await bucket.delete_many([entry.key for entry in batch]))
+        finally:
+            places.release()
+
+    places = trio.Semaphore(_BATCHES_AT_ONCE)
+    async with open_team() as team, aclosing(_batches(_below(bucket, found))) as batches:
+        async for batch in batches:
+            for entry in batch:
+                meter.plan(entry.size)
+                if dry_run and is_told:
+                    say(f"would delete {bucket.name}:{entry.key}")
+            if dry_run:
+                count(batch, [])
+            else:
+                await places.acquire()
+                team.start_soon(delete, batch)
+
+
+async def _batches(entries: AsyncGenerator[ListedObject, None]) -> AsyncGenerator[list[ListedObject], None]:
+    """Return what one deletion takes at a time, in order."""
+    batch: list[ListedObject] = []
+    async with aclosing(entries):
         async for entry in entries:
-            batch.append(entry.key)
+            batch.append(entry)
             if len(batch) == MAX_DELETE_KEYS:
-                failed += await flush()
-                batch.clear()
-    return failed + await flush() if batch else failed
+                yield batch
+                batch = []
+    if batch:
+        yield batch

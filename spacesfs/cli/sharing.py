@@ -7,8 +7,10 @@ from typing import Literal
 import click
 
 from spacesfs.cli.options import space_options
-from spacesfs.cli.output import say
+from spacesfs.cli.output import print_json, say
+from spacesfs.cli.paths import complete_path
 from spacesfs.cli.places import SpacePlace, bring_up_to_date, bucket_place, space_place
+from spacesfs.cli.remote import as_json_option
 from spacesfs.cli.spaces import Spaces, run
 from spacesfs.client.cdn_urls import through_cdn
 from spacesfs.client.models import ACLS, Acl
@@ -17,13 +19,18 @@ from spacesfs.client.signing import MAX_PRESIGN_SECONDS
 
 
 @click.command()
-@click.argument("place", metavar="BUCKET[:KEY]")
+@click.argument("place", metavar="BUCKET[:KEY]", shell_complete=complete_path)
 @click.argument("access", required=False, type=click.Choice(ACLS))
+@as_json_option
 @space_options
-def acl(place: str, access: Acl | None, **flags: object) -> None:
+def acl(place: str, access: Acl | None, *, as_json: bool, **flags: object) -> None:
     """Show or set who may read an object; of a bucket, who may list it."""
     named = bucket_place(place)
-    say(run(lambda: _acl(Spaces(flags), named, access)))
+    found = run(lambda: _acl(Spaces(flags), named, access))
+    if as_json:
+        print_json({"bucket": named.bucket, "key": named.key, "acl": found})
+    else:
+        say(found)
 
 
 async def _acl(spaces: Spaces, place: SpacePlace, access: Acl | None) -> Acl:
@@ -40,7 +47,7 @@ async def _acl(spaces: Spaces, place: SpacePlace, access: Acl | None) -> Acl:
 
 
 @click.command()
-@click.argument("place", metavar="BUCKET:KEY")
+@click.argument("place", metavar="BUCKET:KEY", shell_complete=complete_path)
 @click.option(
     "--expires",
     type=click.IntRange(1, MAX_PRESIGN_SECONDS),
@@ -51,8 +58,9 @@ async def _acl(spaces: Spaces, place: SpacePlace, access: Acl | None) -> Acl:
 )
 @click.option("--put", "for_put", is_flag=True, help="A URL to store the object with, by PUT.")
 @click.option("--cdn", "by_cdn", is_flag=True, help="Through the CDN, which does not cache it.")
+@as_json_option
 @space_options
-def share(place: str, *, expires: int, for_put: bool, by_cdn: bool, **flags: object) -> None:
+def share(place: str, *, expires: int, for_put: bool, by_cdn: bool, as_json: bool, **flags: object) -> None:
     """Print a URL by which anybody can read an object, until it expires.
 
     Whether there is such an object is not looked at.
@@ -71,4 +79,8 @@ def share(place: str, *, expires: int, for_put: bool, by_cdn: bool, **flags: obj
             url = signed_url(method, way.endpoint, way.key, named.bucket, named.key, expires_seconds=expires)
             return through_cdn(url, way.endpoint, named.bucket) if by_cdn else url
 
-    say(run(work))
+    url = run(work)
+    if as_json:
+        print_json({"method": method, "url": url, "expires_seconds": expires})
+    else:
+        say(url)

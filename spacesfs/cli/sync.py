@@ -10,7 +10,7 @@ import click
 
 from spacesfs.cli.client import all_statuses, serving, sync_steps
 from spacesfs.cli.output import say
-from spacesfs.cli.paths import names_space, resolved
+from spacesfs.cli.paths import complete_path, names_space, relative_path, resolved
 from spacesfs.cli.progress import progress_shown, show_sync
 from spacesfs.errors import MountError
 from spacesfs.fuse.messages import SyncProgress
@@ -34,7 +34,7 @@ class _WithFlagsOfASpace(click.Command):
 
 
 @click.command(cls=_WithFlagsOfASpace)
-@click.argument("target", metavar="[PATH|BUCKET[:PREFIX]]", required=False)
+@click.argument("target", metavar="[PATH|BUCKET[:PREFIX]]", required=False, shell_complete=complete_path)
 def sync(target: str | None, **flags: object) -> None:
     """Bring changes to the Space, and wait for it: those at and below PATH in a mount, or all that wait for BUCKET.
 
@@ -47,8 +47,7 @@ def sync(target: str | None, **flags: object) -> None:
     else:
         full = resolved(target)
         mountpoint, control = serving(full)
-        relative = str(full.relative_to(mountpoint))
-        show_sync(sync_steps(control, None if relative == "." else relative), str(full))
+        show_sync(sync_steps(control, relative_path(full, mountpoint) or None), str(full))
 
 
 def _sync_space(space: str, flags: dict[str, object]) -> None:

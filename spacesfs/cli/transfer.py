@@ -12,14 +12,15 @@ from spacesfs.cli.jobs import Orders, transfer
 from spacesfs.cli.meter import Meter
 from spacesfs.cli.options import space_options
 from spacesfs.cli.output import counted, print_json
-from spacesfs.cli.places import Place, SpacePlace, parse_place, space_place
+from spacesfs.cli.paths import complete_path
+from spacesfs.cli.places import Place, SpacePlace, parse_place, show_in_mount, space_place
 from spacesfs.cli.remote import BROKEN_PIPE, as_json_option
 from spacesfs.cli.spaces import Flags, Spaces, run
 from spacesfs.client.models import ACLS, STORAGE_CLASSES, Acl, ObjectProperties
 
 Command = Callable[..., Any]
 
-_sources = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+_sources = click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", shell_complete=complete_path)
 _recursive = click.option("-r", "--recursive", is_flag=True, help="Folders too.")
 _no_overwrite = click.option("--no-overwrite", is_flag=True, help="Leave what is there, and fail.")
 
@@ -39,7 +40,7 @@ def _property_options(command: Command) -> Command:
 
 @click.command()
 @_sources
-@click.argument("target", metavar="BUCKET:KEY")
+@click.argument("target", metavar="BUCKET:KEY", shell_complete=complete_path)
 @_recursive
 @_no_overwrite
 @_property_options
@@ -78,7 +79,7 @@ def put(
 
 @click.command()
 @_sources
-@click.argument("target", metavar="PATH")
+@click.argument("target", metavar="PATH", shell_complete=complete_path)
 @_recursive
 @_no_overwrite
 @as_json_option
@@ -98,7 +99,7 @@ def get(
 
 @click.command()
 @_sources
-@click.argument("target", metavar="TARGET")
+@click.argument("target", metavar="TARGET", shell_complete=complete_path)
 @_recursive
 @_no_overwrite
 @as_json_option
@@ -117,7 +118,7 @@ def cp(
 
 @click.command()
 @_sources
-@click.argument("target", metavar="BUCKET:KEY")
+@click.argument("target", metavar="BUCKET:KEY", shell_complete=complete_path)
 @_recursive
 @_no_overwrite
 @as_json_option
@@ -149,6 +150,10 @@ def _transfer(sources: Sequence[Place], target: Place, orders: Orders, flags: Fl
             run(work)
         except BrokenPipeError:
             raise click.exceptions.Exit(BROKEN_PIPE) from None
+        finally:
+            for place in (*(sources if orders.moves else ()), target):
+                if isinstance(place, SpacePlace):
+                    show_in_mount(place)
     done = meter.done
     if as_json:
         print_json({"files": done.files, "bytes": done.bytes, "failed": done.failed})

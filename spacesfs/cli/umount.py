@@ -11,14 +11,14 @@ import click
 
 from spacesfs.cli.client import MountGone, ask_status, daemon_pid, serving, sync_steps
 from spacesfs.cli.output import say
-from spacesfs.cli.paths import resolved
+from spacesfs.cli.paths import complete_path, resolved
 from spacesfs.cli.progress import show_sync
 from spacesfs.errors import MountError
 from spacesfs.fuse.mountpoint import mounted_at, recover_stale_mount, unmount
 
 
 @click.command()
-@click.argument("mountpoint")
+@click.argument("mountpoint", shell_complete=complete_path)
 def umount(mountpoint: str) -> None:
     """Bring all changes to the Space, unmount MOUNTPOINT and wait until the mount's process is gone."""
     unmount_space(resolved(mountpoint))

@@ -14,7 +14,7 @@ import click
 
 from spacesfs.cli.fstab import ENVIRONMENT_FOLDER
 from spacesfs.cli.output import say
-from spacesfs.cli.paths import resolved, split_space
+from spacesfs.cli.paths import complete_path, resolved, split_space
 from spacesfs.errors import MountError
 from spacesfs.fuse.programs import bare_environment
 
@@ -25,7 +25,7 @@ _VERIFY_SECONDS = 60.0
 
 @click.command()
 @click.argument("space", metavar="BUCKET[:PREFIX]")
-@click.argument("mountpoint")
+@click.argument("mountpoint", shell_complete=complete_path)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),

@@ -189,13 +189,19 @@ class CdnClient:
         return (await self._call("get endpoint", "GET", f"/{endpoint_id}", None, _One)).endpoint
 
     async def enable(
-        self, origin: str, *, ttl: int = 3600, custom_domain: str = "", certificate_id: str = ""
+        self,
+        origin: str,
+        *,
+        ttl: int | None = None,
+        custom_domain: str | None = None,
+        certificate_id: str | None = None,
     ) -> CdnEndpoint:
         """Put the CDN in front of an origin; one that is there already is brought to what is asked for.
 
         Args:
             origin: ``BUCKET.REGION.digitaloceanspaces.com``.
-            ttl: One of `TTLS_SECONDS`.
+            ttl: One of `TTLS_SECONDS`. None, here and below, leaves an endpoint as it is, and a new one as the API
+                makes it: with an hour, and no domain.
             custom_domain: A host of one's own, or "" for none.
             certificate_id: The certificate for it, of DigitalOcean's certificates.
         """

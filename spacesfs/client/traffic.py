@@ -46,7 +46,7 @@ class BodyStream(httpx.AsyncByteStream):
         self._taken = 0
 
     def drop(self) -> None:
-        """Let go of the bytes: httpx's requests and replies refer to each other and so outlive their use."""
+        """Let go of the bytes: an error may keep the request, which would keep them."""
         self._body = memoryview(b"")
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -95,7 +95,8 @@ class Landing:
         buffer = self._buffer or self._place(response.status_code, response.headers)
         self._traffic.received = self.sink.filled
         if buffer is not None:
-            await _fill(buffer, response, self._traffic)
+            if self.sink.filled != len(buffer) or response.headers.get("content-length") != str(len(buffer)):
+                await _fill(buffer, response, self._traffic)  # else there is no more, and asking costs a tenth
             return Reply(response.status_code, response.headers)
         if self._call.method == "HEAD" or response.headers.get("content-length") == "0":
             return Reply(response.status_code, response.headers)  # reading nothing costs a tenth of the whole

@@ -11,7 +11,6 @@ import itertools
 import mimetypes
 import os
 import stat
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import suppress
@@ -125,27 +124,45 @@ class UploadCalls(ObjectCalls, MultipartCalls):
     async def abort_uploads(self, prefix: str = "", *, older_than_seconds: float = DAY_SECONDS) -> list[Upload]:
         """Abort the uploads under a prefix that nobody works on any more; return them.
 
-        An upload counts as alive while its creation or its newest part is less than ``older_than_seconds`` old, by this
-        machine's clock.
+        An upload counts as alive while its creation or its newest part is less than ``older_than_seconds`` old, by the
+        server's clock.
 
         Raises:
             NoSuchBucket, AccessDenied
         """
-        before_ns = time.time_ns() - round(older_than_seconds * _SECOND_NS)
         aborted: list[Upload] = []
 
-        async def abort_if_dead(upload: Upload) -> None:
+        async def abort(upload: Upload) -> None:
+            with suppress(NoSuchUpload):  # completed or aborted meanwhile
+                await self.abort_upload(upload.key, upload.upload_id)
+                aborted.append(upload)
+
+        async with open_team() as team:
+            for upload in await self.idle_uploads(prefix, older_than_seconds=older_than_seconds):
+                team.start_soon(abort, upload)
+        return sorted(aborted, key=_by_key_and_age)
+
+    async def idle_uploads(self, prefix: str = "", *, older_than_seconds: float = DAY_SECONDS) -> list[Upload]:
+        """Return the uploads that `abort_uploads` would abort, by key.
+
+        Raises:
+            NoSuchBucket, AccessDenied
+        """
+        uploads = await self.list_uploads(prefix)
+        before_ns = self.server_time_ns() - round(older_than_seconds * _SECOND_NS)
+        idle: list[Upload] = []
+
+        async def look(upload: Upload) -> None:
             with suppress(NoSuchUpload):  # completed or aborted meanwhile
                 parts = await self.list_parts(upload.key, upload.upload_id)
                 if all(part.modified_ns <= before_ns for part in parts):
-                    await self.abort_upload(upload.key, upload.upload_id)
-                    aborted.append(upload)
+                    idle.append(upload)
 
         async with open_team() as team:
-            for upload in await self.list_uploads(prefix):
+            for upload in uploads:
                 if upload.initiated_ns <= before_ns:
-                    team.start_soon(abort_if_dead, upload)
-        return sorted(aborted, key=lambda upload: (upload.key, upload.initiated_ns))
+                    team.start_soon(look, upload)
+        return sorted(idle, key=_by_key_and_age)
 
     async def _put_whole(self, job: _Job, body: memoryview) -> ObjectVersion:
         if job.is_new:
@@ -294,6 +311,10 @@ def _growing() -> Iterator[int]:
     """Return the sizes of the parts of a stream whose end nobody knows; after the last one the end is near."""
     for count, size in _GROWTH:
         yield from itertools.repeat(size, count)
+
+
+def _by_key_and_age(upload: Upload) -> tuple[str, int]:
+    return upload.key, upload.initiated_ns
 
 
 def _typed(properties: ObjectProperties | None, name: str) -> ObjectProperties:

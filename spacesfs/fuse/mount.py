@@ -34,6 +34,7 @@ from spacesfs.pending.scheduler import Left
 from spacesfs.pending.selection import selected
 from spacesfs.standing import Standing
 from spacesfs.start import Connection, serving_options
+from spacesfs.tree.names import key_of
 
 _KERNEL_SECONDS = 5.0  # for what it has to forget; it waits for requests in flight
 _REST_SECONDS, _POLL_SECONDS = 60.0, 0.05
@@ -234,4 +235,4 @@ class Mount:
         return intent.key.removeprefix(self.config.prefix)
 
     def _keys(self, paths: list[str]) -> list[str]:
-        return [self.config.prefix + path.strip("/") for path in paths]
+        return [self.config.prefix + key_of(path.strip("/")) for path in paths]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from types_boto3_s3 import S3Client
 
+from spacesfs.cli import remote
 from tests.cli.conftest import Cli
 
 KEYS = ("a.txt", "photos/1.jpg", "photos/2.jpg", "photos/2023/x.jpg", "photos/2024/y.jpg", "photos.txt", "z[1].txt")
@@ -131,10 +132,22 @@ def test_rm(cli: Cli, space: str, s3: S3Client) -> None:
     assert keys(s3, space) == sorted(KEYS)
     cli("rm", f"{space}:photos/*.jpg", f"{space}:z[1].txt")
     assert keys(s3, space) == ["a.txt", "photos.txt", "photos/2023/x.jpg", "photos/2024/y.jpg"]
-    cli("rm", "-r", f"{space}:photos")
+    counts = {"objects": 2, "bytes": 2 * len("photos/2023/x.jpg"), "failed": 0}
+    assert cli("rm", "-rn", "--json", f"{space}:photos").json == counts
+    assert cli("rm", "-r", "--json", f"{space}:photos").json == counts
     assert keys(s3, space) == ["a.txt", "photos.txt"]
     cli("rm", "-r", f"{space}:")
     assert keys(s3, space) == []
+
+
+def test_rm_of_more_than_a_page(cli: Cli, s3: S3Client, bucket_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MAX_DELETE_KEYS", 3)  # so a few objects are many batches
+    for number in range(20):
+        s3.put_object(Bucket=bucket_name, Key=f"d/{number:02}", Body=b"x")
+    listed = [f"would delete {bucket_name}:d/{number:02}" for number in range(20)]
+    assert cli("rm", "-rn", f"{bucket_name}:d").out.splitlines() == listed
+    assert cli("rm", "-r", "--json", f"{bucket_name}:d").json == {"objects": 20, "bytes": 20, "failed": 0}
+    assert keys(s3, bucket_name) == []
 
 
 def test_names_steer_no_terminal(cli: Cli, s3: S3Client, bucket_name: str) -> None:

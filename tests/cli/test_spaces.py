@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -52,9 +53,16 @@ def test_uploads(cli: Cli, s3: S3Client, bucket_name: str) -> None:
     assert len(shown.splitlines()) == 3
     assert "\u202e" not in shown
     assert cli("uploads", "abort", bucket_name).out == "0 uploads aborted\n"
+    assert cli("uploads", "list", bucket_name, "--older-than", "1h").out == ""
     assert cli("uploads", "abort", f"{bucket_name}:a/", "--older-than", "0s").out == "a/1\na/2\n2 uploads aborted\n"
     assert len(cli("uploads", "list", bucket_name).out.splitlines()) == 1
-    assert "is not a duration" in cli("uploads", "abort", bucket_name, "--older-than", "long", status=2).complaint
+    time.sleep(0.01)
+    assert len(cli("uploads", "list", bucket_name, "--older-than", "0.01s").out.splitlines()) == 1
+    gone = cli("uploads", "abort", bucket_name, "--older-than", "0s", "--json")
+    assert [upload["key"] for upload in gone.json] == ["b/\u202e"]
+    assert "\u202e" not in gone.out
+    for command in ("abort", "list"):
+        assert "is not a duration" in cli("uploads", command, bucket_name, "--older-than", "long", status=2).complaint
 
 
 def test_acl(cli: Cli, s3: S3Client, bucket_name: str, rgw: RadosGateway) -> None:
@@ -65,6 +73,7 @@ def test_acl(cli: Cli, s3: S3Client, bucket_name: str, rgw: RadosGateway) -> Non
     assert httpx.get(url, trust_env=False).status_code == 403
     assert cli("acl", place, "public-read").out == "public-read\n"
     assert httpx.get(url, trust_env=False).content == b"content"
+    assert cli("acl", place, "--json").json == {"bucket": bucket_name, "key": "dir/k", "acl": "public-read"}
     assert cli("acl", place, "private").out == "private\n"
     assert cli("acl", bucket_name, "public-read").out == "public-read\n"
     assert "'open' is not one of" in cli("acl", place, "open", status=2).complaint
@@ -76,8 +85,9 @@ def test_share(cli: Cli, s3: S3Client, bucket_name: str) -> None:
     url = cli("share", f"{bucket_name}:dir/a +é", "--expires", "60").out.splitlines()[-1]
     assert "X-Amz-Expires=60" in url
     assert httpx.get(url, trust_env=False).content == b"content"
-    url = cli("share", "--put", f"{bucket_name}:new").out.splitlines()[-1]
-    assert httpx.put(url, content=b"x", trust_env=False).status_code == 200
+    shared = cli("share", "--put", "--json", f"{bucket_name}:new").json
+    assert (shared["method"], shared["expires_seconds"]) == ("PUT", 3600)
+    assert httpx.put(shared["url"], content=b"x", trust_env=False).status_code == 200
     assert s3.get_object(Bucket=bucket_name, Key="new")["Body"].read() == b"x"
     assert "is a folder" in cli("share", f"{bucket_name}:dir/", status=1).complaint
     assert "604800" in cli("share", f"{bucket_name}:k", "--expires", "604801", status=2).complaint
@@ -135,6 +145,18 @@ def test_cdn(cli: Cli, api: CdnApi) -> None:
 
 
 @pytest.mark.usefixtures("region")
+def test_cdn_leaves_what_is_not_given(cli: Cli, api: CdnApi) -> None:
+    cli("cdn", "enable", "my-bucket", "--domain=static.example.org", "--certificate=cert")
+    changed = cli("cdn", "enable", "my-bucket", "--ttl=86400", "--json").json
+    assert (changed["ttl"], changed["custom_domain"], changed["certificate_id"]) == (
+        86_400,
+        "static.example.org",
+        "cert",
+    )
+    assert cli("cdn", "enable", "my-bucket", "--domain=", "--json").json["custom_domain"] == ""
+
+
+@pytest.mark.usefixtures("region")
 def test_cdn_purge_and_disable(cli: Cli, api: CdnApi) -> None:
     api.add("my-bucket.nyc3.digitaloceanspaces.com")
     assert "ttl: 3600" in cli("cdn", "status", "my-bucket").out
@@ -176,3 +198,11 @@ def test_completion(shell: str, words: str) -> None:
     assert words in spacesfs(_SPACESFS_COMPLETE=f"{shell}_source").stdout
     offered = spacesfs(_SPACESFS_COMPLETE="bash_complete", COMP_WORDS="spacesfs d", COMP_CWORD="1").stdout.split()
     assert {"plain,demo", "plain,du", "plain,doctor", "plain,drop-cache"} == set(offered)
+
+
+@pytest.mark.parametrize("words", ["put ", "get ", "cat ", "umount ", "mount my-bucket ", "refresh ", "uploads list "])
+def test_completion_of_paths(words: str) -> None:
+    line = f"spacesfs {words}some/pa"
+    count = str(len(line.split()) - 1)
+    offered = spacesfs(_SPACESFS_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=count).stdout
+    assert offered == "file,some/pa\n"

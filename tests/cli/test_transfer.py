@@ -159,6 +159,15 @@ def test_standard_streams(s3: S3Client, bucket_name: str, settings: Path, cli: C
         stopped_reading([*command, *words], data[:3])
 
 
+def test_several_to_standard_output_come_as_named(cli: Cli, s3: S3Client, bucket_name: str) -> None:
+    names = [f"{number:02}" for number in range(40)]
+    for name in names:
+        s3.put_object(Bucket=bucket_name, Key=f"d/{name}", Body=name.encode() * 1000)
+    whole = "".join(name * 1000 for name in names)
+    assert cli("get", "-r", f"{bucket_name}:d", "-").out == whole
+    assert cli("get", *(f"{bucket_name}:d/{name}" for name in names), "-").out == whole
+
+
 def stopped_reading(command: list[str], expected: bytes) -> None:
     """Read the beginning of what a command prints and no more; it ends without a word, as by SIGPIPE."""
     with subprocess.Popen(command, stdout=-1, stderr=-1) as process:

@@ -83,6 +83,12 @@ def test_the_table_has_every_method_of_libcloud() -> None:
     assert {name for left, _ in ROWS for name in re.findall(r"`(\w+)`", left)} == theirs - {"connectionCls"}
 
 
+def test_every_call_is_named() -> None:
+    named = set(re.findall(r"`(\w+)`", TEXT.partition("### All calls")[2].partition("###")[0]))
+    calls = {name for owner in (Bucket, SpacesClient, cdn.CdnClient) for name in dir(owner) if not name.startswith("_")}
+    assert calls == named - {"SpacesClient", "Bucket", "CdnClient", "through_cdn"}
+
+
 def test_the_table_names_what_exists() -> None:
     owners = {"SpacesClient": SpacesClient, "Bucket": Bucket, "CdnClient": cdn.CdnClient}
     for _, right in ROWS:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from spacesfs.client.wire.connection import Connection, Timeouts
-from spacesfs.client.wire.exchange import MAX_HEAD_BYTES, MAX_INTERIM_REPLIES, Exchange
+from spacesfs.client.wire.exchange import JOINED_BYTES, MAX_HEAD_BYTES, MAX_INTERIM_REPLIES, Exchange
 from spacesfs.client.wire.transport import SINK, Sink
 from tests.client.cancelling import cancelling
 from tests.client.peer import CHUNKED, HEAD, OK, Say, peer, receive_into, wired
@@ -98,6 +98,22 @@ async def test_what_is_no_whole_reply(reply: bytes) -> None:
             await client.get(other.url)
         assert transport.statistics().idle == 0
         assert (await client.get(other.url)).content == b"hello"
+
+
+@pytest.mark.parametrize(("size", "sends"), [(0, 1), (1, 1), (JOINED_BYTES, 1), (JOINED_BYTES + 1, 2)])
+async def test_a_small_body_goes_out_with_its_head(monkeypatch: pytest.MonkeyPatch, size: int, sends: int) -> None:
+    sent: list[bytes] = []
+    send = Connection.send
+
+    async def noted(connection: Connection, data: memoryview, seconds: float) -> None:
+        sent.append(bytes(data))
+        await send(connection, data, seconds)
+
+    monkeypatch.setattr(Connection, "send", noted)
+    async with peer(OK) as other, wired() as (client, _):
+        await client.put(other.url, content=Pieces(bytes(size), size or 1), headers={"content-length": str(size)})
+    assert len(sent) == sends
+    assert b"".join(sent).endswith(b"\r\n\r\n" + bytes(size))
 
 
 @pytest.mark.parametrize("begun", [b"", HEAD, HEAD + b"content-length: 5\r\n\r\nhe", CHUNKED + b"5\r\nhe"])

@@ -43,6 +43,21 @@ def test_a_path_inside_a_mount_is_a_place(mount: Mount, bucket: str, s3: S3Clien
     assert "NoSuchKey" in command(mount, "acl", folder / "a b.txt", status=1)
 
 
+def test_a_mount_shows_what_commands_did(mount: Mount, bucket: str, s3: S3Client, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"from outside")
+    folder = mount.path / "shown"
+    folder.mkdir()
+    (folder / "f").write_bytes(b"from inside, not sent yet")
+    command(mount, "put", tmp_path / "f", folder)
+    assert (folder / "f").read_bytes() == b"from outside"
+    assert s3.get_object(Bucket=bucket, Key="shown/f")["Body"].read() == b"from outside"
+    assert [path.name for path in folder.iterdir()] == ["f"], "no conflict, and nothing beside the folder"
+    command(mount, "mv", folder / "f", folder / "g")
+    assert [path.name for path in folder.iterdir()] == ["g"]
+    command(mount, "rm", folder / "g")
+    assert list(folder.iterdir()) == []
+
+
 def test_bare_words_in_a_mount_are_paths(mount: Mount, bucket: str) -> None:
     (mount.path / "bare").mkdir()
     (mount.path / "bare" / "f").write_bytes(b"x")

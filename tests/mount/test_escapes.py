@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -57,6 +58,21 @@ def odd(s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker) -> Mount:
 def _keys(s3: S3Client, mount: Mount) -> set[str]:
     mount.sync()
     return {entry["Key"] for entry in s3.list_objects_v2(Bucket=mount.source).get("Contents", [])}
+
+
+@pytest.mark.parametrize("key", ["a//b", "dots/../x", "deep/both", "deep/both/", f"long/{LONG}y/child", "both/child"])
+def test_commands_find_them(odd: Mount, key: str) -> None:
+    done = odd.spacesfs("stat", f"--ca-bundle={odd.account.ca_bundle}", "--json", odd.path / NAMES[key])
+    assert json.loads(done.stdout)["key"] == key
+
+
+def test_changes_of_them_are_synced_by_their_path(s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker) -> None:
+    bucket = new_bucket()
+    s3.put_object(Bucket=bucket, Key="a//b", Body=b"before")
+    mount = new_mount(bucket, options=["--grace", "1h"])
+    (mount.path / "a/~key=/b").write_bytes(b"after")
+    assert mount.spacesfs("sync", mount.path / "a/~key=").returncode == 0
+    assert s3.get_object(Bucket=bucket, Key="a//b")["Body"].read() == b"after"
 
 
 def test_found_read_and_listed(odd: Mount) -> None:

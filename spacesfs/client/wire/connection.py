@@ -22,7 +22,9 @@ BURST_BYTES = 1 << 20  # what is read or written in one go before other tasks ge
 
 STALL_SECONDS = 1.0  # when nothing goes out for so long, see whether the server has something to say
 
-_EARLY_BYTES = 16 * 1024  # one TLS record, and more than a refusal is long
+RECORD_BYTES = 16 * 1024  # what TLS gives at a time
+
+_EARLY_BYTES = RECORD_BYTES  # more than a refusal is long
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _NOT_READABLE = (BlockingIOError, ssl.SSLWantReadError)
 _NOT_WRITABLE = (BlockingIOError, ssl.SSLWantWriteError)
@@ -188,9 +190,9 @@ class Connection:
         try:
             while taken < len(view):
                 count = self._sock.recv_into(view[taken:])
-                if not count:
-                    break
                 taken += count
+                if not count or len(view) <= RECORD_BYTES:
+                    break  # of a head all is there as a rule; asking TLS in vain costs as much as reading it
         except OSError as problem:
             if not taken:
                 raise

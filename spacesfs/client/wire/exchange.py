@@ -13,11 +13,12 @@ from http import HTTPStatus
 import h11
 import httpx
 
-from spacesfs.client.wire.connection import Connection, Interrupted, Timeouts
+from spacesfs.client.wire.connection import RECORD_BYTES, Connection, Interrupted, Timeouts
 
 MAX_HEAD_BYTES = 64 * 1024  # S3 sends about 1 KiB, and 2 KiB more of metadata; h11 refuses a longer one
 MAX_INTERIM_REPLIES = 16  # 100 Continue and its kind; a server that sends more of them is not serious
-READ_BYTES = 16 * 1024  # for heads and chunks: one TLS record
+READ_BYTES = RECORD_BYTES  # for heads and chunks
+JOINED_BYTES = 64 * 1024  # a body up to this goes out with its head: copying it costs less than one more packet
 
 _BODILESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
@@ -52,8 +53,7 @@ class Exchange:
         assert isinstance(request.stream, httpx.AsyncByteStream)
         try:
             head = h11.Request(method=request.method, target=target, headers=request.headers.raw)
-            await self._send(self._protocol.send(head) or b"")
-            await self._send_body(request.stream)
+            await self._send_all(self._protocol.send(head) or b"", request.stream)
         except h11.LocalProtocolError as problem:
             raise httpx.LocalProtocolError(str(problem)) from problem
         except (httpx.WriteError, Interrupted):
@@ -105,16 +105,22 @@ class Exchange:
         """Whether everything was sent and received, not a byte more, and the server did not ask to hang up."""
         return self._left == 0 and not self._is_overlong and self._protocol.our_state is h11.DONE
 
-    async def _send_body(self, stream: httpx.AsyncByteStream) -> None:
+    async def _send_all(self, head: bytes, stream: httpx.AsyncByteStream) -> None:
+        """Send a head, and the body piece by piece; a small first one goes out with the head."""
         pieces = aiter(stream)
         try:
             async for piece in pieces:
                 for framed in self._protocol.send_with_data_passthrough(h11.Data(data=piece)) or ():
-                    await self._send(framed)
+                    if head and len(framed) <= JOINED_BYTES:
+                        await self._send(b"".join((head, framed)))
+                    else:
+                        await self._send(head)
+                        await self._send(framed)
+                    head = b""
         finally:
             if isinstance(pieces, AsyncGenerator):  # trio wants those to be closed, and httpx makes such
                 await pieces.aclose()
-        await self._send(self._protocol.send(h11.EndOfMessage()) or b"")
+        await self._send(head + (self._protocol.send(h11.EndOfMessage()) or b""))
 
     async def _send(self, data: bytes) -> None:
         if data:

@@ -1,4 +1,4 @@
-"""`WireTransport`: what httpx's client sends requests with, instead of its own.
+"""`WireTransport`: what sends our requests, with httpx's interface of transports.
 
 A caller that knows where a body belongs puts a `Sink` into the request's extensions; the bytes are then received there,
 once and without a copy. The rest of httpx works as usual: `httpx.Response.aiter_raw` yields what no sink took.
@@ -39,7 +39,7 @@ class Sink:
 
 
 class WireTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 for `httpx.AsyncClient`, on trio only.
+    """HTTP/1.1 on trio, called as it is or by `httpx.AsyncClient`.
 
     It honours the timeouts of httpx (``connect``, ``read``, ``write``, ``pool``) and its extension ``target``. The
     deadline of a whole request is the caller's cancel scope: cancelled anywhere, an exchange closes its connection.
