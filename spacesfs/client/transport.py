@@ -39,6 +39,7 @@ from spacesfs.client.errors import (
     Untrusted,
 )
 from spacesfs.client.hashing import Body
+from spacesfs.client.http import HttpClient
 from spacesfs.client.retry import Allowance, RetryPolicy, parse_retry_after
 from spacesfs.client.signer import SignatureVersion, Signer
 from spacesfs.client.signing import Signable, encode_query
@@ -120,9 +121,9 @@ class Transport:
         self._origins: dict[str, httpx.URL] = {}
         self._timeout = httpx.Timeout(options.timeout_seconds, pool=None).as_dict()
         self.bandwidth = Bandwidth(options.limit_down, options.limit_up)
-        # Without httpx's client before it, which could follow redirects, keep cookies and add headers, and costs a
-        # tenth of a small request.
         self._wire = _wire(endpoint, options, self.bandwidth)
+        # It reads no environment, follows no redirect and adds no header of its own.
+        self._http = HttpClient(transport=self._wire, trust_env=False)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -136,7 +137,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._wire.aclose()
+        await self._http.aclose()
 
     def _seconds_on_the_way(self, bytes_up: int, bytes_down: int) -> float:
         """Return how long bodies may take; where bandwidth is limited, each call may have its share only."""
@@ -250,7 +251,7 @@ class Transport:
         request = httpx.Request("HEAD", self._origin(self._asked_bucket), extensions={"timeout": self._timeout})
         with trio.move_on_after(PROBE_SECONDS):
             try:
-                response = await self._wire.handle_async_request(request)
+                response = await self._http.send(request, stream=True)
             except httpx.TransportError:
                 return False
             await response.aclose()
@@ -271,7 +272,7 @@ class Transport:
         request = self._request(call, payload_hash, body, key)
         request.extensions[SINK] = landing.sink
         try:
-            response = await self._wire.handle_async_request(request)
+            response = await self._http.send(request, stream=True)
             try:
                 reply = await landing.receive(response)
             finally:
@@ -280,7 +281,7 @@ class Transport:
             traffic.received = max(traffic.received, landing.sink.filled)
             body.drop()
             landing.drop()
-            del request.extensions[SINK]  # it refers to the caller's buffer, and an error may keep the request
+            del request.extensions[SINK]  # it refers to the caller's buffer, and httpx keeps the request
         self._signer.clock.hear(reply.headers.get("date", ""), datetime.now(UTC))
         if not httpx.codes.is_success(reply.status) or documents.is_error(reply.body):
             raise self._refused(call, reply)
