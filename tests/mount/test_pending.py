@@ -16,7 +16,7 @@ import pytest
 
 from tests.mount.conftest import empty
 from tests.mount.gate import Gate
-from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, run, shell
+from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, run, shell, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -70,10 +70,9 @@ def left(gate: Gate, mount: Mount) -> Mount:
 def reopen(gate: Gate, mount: Mount) -> None:
     """Let the mount find that the Space is there again."""
     gate.reopen()
-    deadline = time.monotonic() + 20
-    while mount.status()["offline_since"] is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(
+        lambda: mount.status()["offline_since"] is None, "it does not notice that the Space is back", mount=mount
+    )
 
 
 def pending(mount: Mount, *arguments: str | Path) -> Any:
