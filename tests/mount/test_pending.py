@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from spacesfs.fuse.observing import MOST_SHOWN
 from tests.mount.conftest import empty
 from tests.mount.gate import Gate
 from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, run, shell, wait_until
@@ -65,6 +66,22 @@ def left(gate: Gate, mount: Mount) -> Mount:
     mount.kill()
     gate.reopen()
     return mount
+
+
+def test_of_very_much_status_names_some_and_the_list_all(gate: Gate, mount: Mount) -> None:
+    mount.expect_log("")
+    before, more = mount.status()["pending_changes"], MOST_SHOWN + 10
+    for number in range(more):
+        (mount.path / f"{number:05}").write_bytes(b"x")
+    status = mount.status()
+    assert (len(status["pending"]), status["pending_changes"]) == (MOST_SHOWN, before + more)
+    assert f"pending     {before + more} changes" in mount.spacesfs("status", mount.path).stdout
+    [listed] = json.loads(mount.spacesfs("pending", "list", mount.path, "--json").stdout)
+    paths = [change["path"] for change in listed["pending"]]
+    assert len(paths) == len(set(paths)) == before + more
+    assert {f"{number:05}" for number in range(more)} < set(paths)
+    reopen(gate, mount)
+    mount.sync()
 
 
 def reopen(gate: Gate, mount: Mount) -> None:
