@@ -194,7 +194,7 @@ def gated(rgw: RadosGateway, new_bucket: BucketMaker, tmp_path_factory: pytest.T
     """A mount as ``background``, behind a gate. What is changed waits in its journal until it is synced."""
     with Gate(rgw.endpoint) as gate:
         mount = Mount(Account(gate.url, rgw.access_key, rgw.secret_key), new_bucket(), tmp_path_factory.mktemp("m"))
-        mount.options += ["--log-file", str(mount.log), "--grace", "1h", "--timeout", "5s"]
+        mount.options += ["--log-file", str(mount.log), "--grace", "1h", "--timeout", "8s"]
         yield gate, mount
         gate.reopen()
         mount.close()

@@ -41,7 +41,7 @@ def mount(s3: S3Client, rgw: RadosGateway, gate: Gate, new_mount: MountMaker, ne
     for key in ("patched", "renamed", "removed", "folder/"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"" if key.endswith("/") else OLD)
     account = Account(gate.url, rgw.access_key, rgw.secret_key)
-    mount: Mount = new_mount(bucket, account=account, options=["--metadata-ttl", "1h", "--timeout", "2s"])
+    mount: Mount = new_mount(bucket, account=account, options=["--metadata-ttl", "1h", "--timeout", "8s"])
     run("ls", "-lR", mount.path)
     gate.shut()
     mount.expect_log("not in the Space yet|no complete answer|can't be reached")

@@ -161,7 +161,7 @@ def fill(mount: Mount) -> int:
 def small(request: pytest.FixtureRequest, rgw: RadosGateway, gate: Gate, new_mount: MountMaker, disk: Path) -> Mount:
     """A mount with little room for changes."""
     account = Account(gate.url, rgw.access_key, rgw.secret_key)
-    options = [*full_of(request.param, disk), "--timeout", "3s", "--metadata-ttl", "1h"]
+    options = [*full_of(request.param, disk), "--timeout", "8s", "--metadata-ttl", "1h"]
     mount: Mount = new_mount(account=account, options=options)
     return mount
 
