@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from spacesfs.client.credentials import Credentials, CredentialsError
+from spacesfs.client.credentials import Awaited, Credentials, CredentialsError
 from spacesfs.client.credentials_chain import KeySearch
 from spacesfs.client.endpoint import Endpoint, EndpointError, spaces_endpoints
 from spacesfs.client.errors import SpacesError
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 Config = TypeVar("Config", bound=SpaceConfig)
 
+_KEY_SECONDS = 5.0  # that who goes on for a dead mount waits for a command, before it goes on without a key
 _ASK_SECONDS = 5.0  # for a region at the other end of the world to answer, TLS included
 _MEMORY = "regions.json"
 
@@ -57,12 +58,32 @@ async def first_key(config: Options) -> Credentials:
         raise MountError(str(error)) from error
 
 
-async def locate(config: Config, key: Credentials, endpoints: Mapping[str, Endpoint] | None = None) -> Config:
+async def key_at_hand(config: Options) -> Credentials | Awaited:
+    """As `first_key`, for who goes on for a mount that died: it serves what is here until a command has the key.
+
+    Only a command is waited for: it may need the network, and what is away may be that.
+
+    Raises:
+        MountError: There is no key that can be used, and no command that will have one.
+    """
+    if config.credential_command is None or config.profile:
+        return await first_key(config)
+    reason = f"the credential command has taken more than {_KEY_SECONDS:g} s"
+    with trio.move_on_after(_KEY_SECONDS):
+        try:
+            return await find_key(config)
+        except CredentialsError as error:
+            reason = str(error)
+    log.warning("%s; the mount goes on with what is here", reason)
+    return Awaited(reason)
+
+
+async def locate(config: Config, key: Credentials | Awaited, endpoints: Mapping[str, Endpoint] | None = None) -> Config:
     """Return the configuration with the place of the bucket, which is searched unless the user has given it.
 
     Args:
         config: What to use.
-        key: Its access key; needs no right but to use the bucket.
+        key: Its access key; needs no right but to use the bucket. While it is awaited, the bucket is where it was.
         endpoints: Whom to ask, by region; all regions of Spaces if not given.
 
     Raises:
@@ -82,7 +103,7 @@ async def locate(config: Config, key: Credentials, endpoints: Mapping[str, Endpo
     )
     finder = RegionFinder(regions, options, RegionMemory(config.state_dir / _MEMORY))
     try:
-        found = await finder.find(config.bucket, key)
+        found = (await finder.find(config.bucket, key)) if isinstance(key, Credentials) else finder.last(config.bucket)
     except RegionUnknown as error:
         raise MountError(f"{error}; check the name, or say where it is with --region or --endpoint") from error
     except (EndpointError, SpacesError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from spacesfs.access import Config, find_key, first_key, locate
 from spacesfs.assembly import AttributeOptions, MountOptions
 from spacesfs.attributes import AttributeDefaults
 from spacesfs.client.client import Bucket, SpacesClient
+from spacesfs.client.credentials import Awaited, Credentials
 from spacesfs.client.endpoint import EndpointError
 from spacesfs.client.errors import SpacesError
 from spacesfs.client.transport import ClientOptions
@@ -62,13 +63,15 @@ class Connection(Generic[Config]):
 
 
 @asynccontextmanager
-async def connected(config: Config) -> AsyncIterator[Connection[Config]]:
+async def connected(
+    config: Config, key_of: Callable[[Config], Awaitable[Credentials | Awaited]] = first_key
+) -> AsyncIterator[Connection[Config]]:
     """Find the key and the bucket's place, and open the way there for the time of the block.
 
     Raises:
         MountError: There is no key, or no such place.
     """
-    key = await first_key(config)
+    key = await key_of(config)
     config = await locate(config, key)
     requests = RequestCounter()
     options = ClientOptions(

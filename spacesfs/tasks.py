@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
+STEPS_A_TURN = 500  # some milliseconds of looking at keys
+
 
 @asynccontextmanager
 async def open_team() -> AsyncIterator[trio.Nursery]:
@@ -16,6 +18,12 @@ async def open_team() -> AsyncIterator[trio.Nursery]:
             yield nursery
     except BaseExceptionGroup as group:
         raise _first_failure(group) from None
+
+
+async def give_way(number: int) -> None:
+    """Let other tasks have their turn now and then in a long walk; ``number`` is how many steps it has made."""
+    if not number % STEPS_A_TURN:
+        await trio.lowlevel.checkpoint()
 
 
 def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from spacesfs.access import find_key, first_key, locate
-from spacesfs.client.credentials import Credentials
+from spacesfs import access
+from spacesfs.access import find_key, first_key, key_at_hand, locate
+from spacesfs.client.credentials import Awaited, Credentials
 from spacesfs.client.endpoint import resolve_endpoint
 from spacesfs.config import MountConfig
 from spacesfs.errors import MountError
@@ -69,3 +70,41 @@ async def test_the_key_stays_out_of_logs_and_is_read_anew(tmp_path: Path) -> Non
 async def test_no_key(tmp_path: Path) -> None:
     with pytest.raises(MountError, match="credential command false ended with status 1"):
         await first_key(config(tmp_path, region="fra1", credential_command="false"))
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("false", "credential command false ended with status 1; run it by hand to see why"),
+        ("sleep 2", "the credential command has taken more than 0.1 s"),
+    ],
+)
+async def test_who_goes_on_needs_no_key_at_once(
+    tmp_path: Path, command: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access, "_KEY_SECONDS", 5.0 if command == "false" else 0.1)
+    given = config(tmp_path, region="fra1", credential_command=command)
+    assert await key_at_hand(given) == Awaited(reason)
+    assert [record.getMessage() for record in caplog.records] == [f"{reason}; the mount goes on with what is here"]
+    caplog.clear()  # expected
+
+
+async def test_only_a_command_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(MountError, match="no access key found"):
+        await key_at_hand(config(tmp_path, region="fra1"))
+
+
+async def test_without_a_key_the_bucket_is_where_it_was(tmp_path: Path) -> None:
+    endpoints = {
+        "fra1": resolve_endpoint("fra1", "http://127.0.0.1:9"),
+        "nyc3": resolve_endpoint("nyc3", "http://[::1]"),
+    }
+    awaited, given = Awaited("the vault is away"), config(tmp_path)
+    with pytest.raises(MountError, match="without a key it can't be told in which region bucket my-bucket is"):
+        await locate(given, awaited, endpoints)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "regions.json").write_text('{"my-bucket":"fra1"}')
+    assert (await locate(given, awaited, endpoints)).address == endpoints["fra1"]

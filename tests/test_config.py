@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,15 @@ def test_the_environment_is_not_read_behind_the_callers_back(monkeypatch: pytest
 def test_a_config_never_changes() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         mount_config().memory = 1
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)
+def test_every_option_is_given_to_a_command_in_some_test(option: Any) -> None:
+    """What an option does is tested where it is done, by a command that is given it, not only where it is read."""
+    tests = Path(__file__).parent
+    used = re.compile(rf"--{option.key}\b(?!-)|{option.variable}\b")
+    commands = (*tests.glob("mount/*.py"), *tests.glob("cli/test_[dl-z]*.py"), *tests.glob("posix/*.py"))
+    assert [path for path in commands if used.search(path.read_text())]
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)

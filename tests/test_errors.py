@@ -35,6 +35,7 @@ CLIENT_ERRORS = [
         (client.DeadlineExceeded, errno.ETIMEDOUT),
         (client.Unreachable, errno.EIO),
         (client.Untrusted, errno.EIO),
+        (client.NoKeyYet, errno.EIO),
         (client.Throttled, errno.EIO),
         (client.ServerFault, errno.EIO),
         (client.IntegrityError, errno.EIO),

@@ -99,8 +99,8 @@ def status_lines(status: MountStatus) -> Iterator[str]:
         yield f"  {describe_work(work)}"
     for change in status.pending[:_MOST_CHANGES_SHOWN]:
         yield f"  {describe_change(change)}"
-    if len(status.pending) > _MOST_CHANGES_SHOWN:
-        yield f"  and {counted(len(status.pending) - _MOST_CHANGES_SHOWN, 'more change')}"
+    if status.pending_changes > _MOST_CHANGES_SHOWN:
+        yield f"  and {counted(status.pending_changes - _MOST_CHANGES_SHOWN, 'more change')}"
 
 
 def _facts(status: MountStatus) -> Iterable[tuple[str, str]]:
@@ -156,9 +156,9 @@ def _space(status: MountStatus) -> str:
 
 
 def _pending(status: MountStatus) -> str:
-    if not status.pending:
+    if not status.pending_changes:
         return "nothing"
-    return f"{counted(len(status.pending), 'change')}, {human_bytes(status.pending_bytes)}"
+    return f"{counted(status.pending_changes, 'change')}, {human_bytes(status.pending_bytes)}"
 
 
 def describe_work(work: LongWork) -> str:

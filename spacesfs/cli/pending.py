@@ -19,7 +19,7 @@ from spacesfs.cli.output import counted, human_bytes, print_json, say
 from spacesfs.cli.paths import complete_path
 from spacesfs.cli.sync import sync_journal
 from spacesfs.errors import FsError, MountError
-from spacesfs.fuse.messages import PendingChange
+from spacesfs.fuse.messages import MountStatus, PendingChange
 from spacesfs.logs import one_line
 from spacesfs.pending.intents import Intent, Present, kind_of
 from spacesfs.pending.overlay import Overlay
@@ -191,10 +191,17 @@ def _waiting(file: _File) -> Waiting:
         journal=str(file.path),
         set_aside=file.is_aside,
         unreadable=file.unreadable + bool(file.problem),
-        pending=status.pending
-        if status is not None and is_live
-        else [_change(file.folder, intent) for intent in file.intents],
+        pending=_changes(file, status if is_live else None),
     )
+
+
+def _changes(file: _File, status: MountStatus | None) -> list[PendingChange]:
+    """Return all that waits: a mount knows more of it than its journal, but tells of so many only."""
+    told = status.pending if status is not None else []
+    if status is not None and status.pending_changes <= len(told):
+        return told
+    named = {change.path for change in told}
+    return [*told, *(one for one in (_change(file.folder, intent) for intent in file.intents) if one.path not in named)]
 
 
 def _change(folder: JournalFolder, intent: Intent) -> PendingChange:

@@ -14,7 +14,7 @@ from spacesfs.client.bucket import no_result
 from spacesfs.client.buckets import SettingCalls
 from spacesfs.client.call import Call
 from spacesfs.client.copies import CopyCalls
-from spacesfs.client.credentials import Credentials
+from spacesfs.client.credentials import Awaited, Credentials
 from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.documents import parse_buckets
 from spacesfs.client.downloads import DownloadCalls
@@ -55,7 +55,7 @@ class SpacesClient:
     def __init__(
         self,
         endpoint: Endpoint,
-        credentials: Credentials | None,
+        credentials: Credentials | Awaited | None,
         *,
         options: ClientOptions | None = None,
         on_request: Observer | None = None,
@@ -65,7 +65,8 @@ class SpacesClient:
 
         Args:
             endpoint: Where the buckets are.
-            credentials: The access key, or None to ask as anybody would.
+            credentials: The access key, or None to ask as anybody would. One that is awaited is looked for by
+                ``find_again`` from the start; until it is there calls fail with `NoKeyYet`.
             options: How the client behaves.
             on_request: Is told of every attempt of every call, on the event loop; it must not block or raise.
             find_again: Looks for the access key anew when the server does not accept it any more, at most once in five

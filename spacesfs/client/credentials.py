@@ -30,6 +30,13 @@ class Credentials:
     source: str = field(default="given", compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """There is no access key yet, for a ``reason`` in one line; it is looked for until there is one."""
+
+    reason: str
+
+
 class Provider(Protocol):
     """One place where an access key may be."""
 

@@ -1,4 +1,4 @@
-"""The access key in use, and what happens when the server refuses it: it may have been rotated."""
+"""The access key in use, and what happens when there is none yet or the server refuses it: it may have been rotated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from spacesfs.client.credentials import Credentials, CredentialsError
+from spacesfs.client.credentials import Awaited, Credentials, CredentialsError
 from spacesfs.client.errors import AccessDenied
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,11 @@ class KeyKeeper:
     Only those wait for it whose own request the server refused: whoever has a good key never does.
     """
 
-    def __init__(self, credentials: Credentials | None, find_again: FindKey | None) -> None:
-        """Begin with a key, or None for requests that are not signed.
+    def __init__(self, credentials: Credentials | Awaited | None, find_again: FindKey | None) -> None:
+        """Begin with a key, or without one yet, or None for requests that are not signed.
 
         ``find_again`` looks where the key came from, and raises `CredentialsError` if there is none any more; it needs
-        a deadline of its own.
+        a deadline of its own. A key that is awaited needs it.
         """
         self._current = credentials
         self._find_again = find_again
@@ -40,9 +40,23 @@ class KeyKeeper:
         self._no_doubt_before = float("-inf")
 
     @property
-    def current(self) -> Credentials | None:
+    def current(self) -> Credentials | Awaited | None:
         """The key to sign the next request with."""
         return self._current
+
+    async def find_awaited(self) -> None:
+        """Look for a key until there is one, if there is none yet."""
+        while isinstance(self._current, Awaited) and self._find_again is not None:
+            async with self._searching:
+                try:
+                    self._current = found = await self._find_again()
+                except CredentialsError as error:
+                    self._current = Awaited(str(error))
+                    log.warning("there is no access key yet: %s", error)
+                else:
+                    log.info("the access key is there, from: %s", found.source)
+                    return
+            await trio.sleep(PAUSE_SECONDS)
 
     async def renew(self, refused: Credentials) -> bool:
         """Return whether there is another key than the one refused, after looking for one if need be."""

@@ -3,7 +3,8 @@
 SpacesError
 ├── Unreachable            no connection, or it broke
 │   └── NotConnected       none could be made: the server has seen nothing of the call
-│       └── Untrusted      the server's certificate is not trusted
+│       ├── Untrusted      the server's certificate is not trusted
+│       └── NoKeyYet       there is no key to sign it with, but one is looked for
 ├── DeadlineExceeded       no answer in time
 ├── BadReply               an answer that no S3 server should give (cut short, not XML, a missing field)
 ├── IntegrityError         the bytes stored or received are not the bytes sent
@@ -78,6 +79,10 @@ class Untrusted(NotConnected):
     """The server's certificate is not trusted."""
 
     retryable = False
+
+
+class NoKeyYet(NotConnected):
+    """There is no access key to sign the call with, but one is looked for."""
 
 
 class DeadlineExceeded(SpacesError):

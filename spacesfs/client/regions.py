@@ -120,6 +120,17 @@ class RegionFinder:
             self._memory.forget(bucket)
         return self._endpoints[await self._search(bucket, credentials)]
 
+    def last(self, bucket: str) -> Endpoint:
+        """Return the endpoint of the region where a bucket was the last time, as far as this host knows.
+
+        Raises:
+            RegionUnknown: It does not.
+        """
+        remembered = self._memory.recall(bucket)
+        if remembered is None or remembered not in self._endpoints:
+            raise RegionUnknown(f"without a key it can't be told in which region bucket {bucket} is")
+        return self._endpoints[remembered]
+
     async def _search(self, bucket: str, credentials: Credentials | None) -> str:
         said = await self._ask_all(self._endpoints, bucket, None)
         having = _regions(said, Presence.HERE, Presence.CLOSED)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from spacesfs.client import signing, signing_v2
-from spacesfs.client.credentials import Credentials
+from spacesfs.client.credentials import Awaited, Credentials
 from spacesfs.client.credentials_renewal import Ask, FindKey, KeyKeeper, blames_key
 from spacesfs.client.endpoint import Endpoint
 from spacesfs.client.errors import AccessDenied
@@ -25,9 +25,13 @@ class Signer:
     """
 
     def __init__(
-        self, endpoint: Endpoint, credentials: Credentials | None, version: SignatureVersion, find_again: FindKey | None
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials | Awaited | None,
+        version: SignatureVersion,
+        find_again: FindKey | None,
     ) -> None:
-        """Begin with a key, or None for requests that are not signed; ``find_again`` as in `KeyKeeper`."""
+        """Begin with a key, an awaited one, or None for requests that are not signed; all as in `KeyKeeper`."""
         self.clock = ServerClock()
         self._endpoint = endpoint
         self._keys = KeyKeeper(credentials, find_again)
@@ -35,9 +39,13 @@ class Signer:
         self._hashes_body = version == 4 and not endpoint.is_secure  # noqa: PLR2004
 
     @property
-    def key(self) -> Credentials | None:
+    def key(self) -> Credentials | Awaited | None:
         """The key for the next request."""
         return self._keys.current
+
+    async def find_awaited(self) -> None:
+        """Look for a key until there is one."""
+        await self._keys.find_awaited()
 
     async def payload_hash(self, body: Body) -> str:
         """Return what the signature says of the body: a digest where no TLS guards it and the signature has a place."""

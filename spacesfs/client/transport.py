@@ -23,7 +23,7 @@ import trio
 from spacesfs.client import documents, errors
 from spacesfs.client.admission import Admission, ClientStatistics, Visit
 from spacesfs.client.call import Call, Reply, RequestRecord
-from spacesfs.client.credentials import Credentials
+from spacesfs.client.credentials import Awaited, Credentials
 from spacesfs.client.credentials_renewal import FindKey
 from spacesfs.client.endpoint import Endpoint, EndpointError
 from spacesfs.client.errors import (
@@ -31,6 +31,7 @@ from spacesfs.client.errors import (
     BadReply,
     DeadlineExceeded,
     InvalidRequest,
+    NoKeyYet,
     NotConnected,
     NotFound,
     SpacesError,
@@ -105,7 +106,7 @@ class Transport:
     def __init__(
         self,
         endpoint: Endpoint,
-        credentials: Credentials | None,
+        credentials: Credentials | Awaited | None,
         options: ClientOptions,
         on_request: Observer | None,
         find_again: FindKey | None = None,
@@ -132,8 +133,8 @@ class Transport:
 
     @property
     def access_key(self) -> Credentials | None:
-        """The key that the next request is signed with."""
-        return self._signer.key
+        """The key that the next request is signed with; None also while one is awaited."""
+        return None if isinstance(self._signer.key, Awaited) else self._signer.key
 
     async def close(self) -> None:
         """Close all connections."""
@@ -148,8 +149,12 @@ class Transport:
         return seconds
 
     async def watch(self) -> NoReturn:
-        """Notice when the Space goes and returns, and close idle connections; one task of the client's does this."""
+        """Notice when the Space goes and returns, close idle connections, look for a key that is awaited.
+
+        One task of the client's does this.
+        """
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._signer.find_awaited)
             if isinstance(self._wire, WireTransport):  # httpx's own closes them with the next request
                 nursery.start_soon(self._wire.tend)
             await self._admission.watch()
@@ -185,6 +190,8 @@ class Transport:
             async with self._admission.turn(call, visit, allowance) as visit:
                 key = self._signer.key
                 try:
+                    if isinstance(key, Awaited):
+                        raise call.error(NoKeyYet, f"there is no access key yet: {key.reason}")
                     return await self._attempt(call, payload_hash, key, traffic, allowance.seconds, parse)
                 except SpacesError as error:
                     failure = visit.failure = error
@@ -192,7 +199,7 @@ class Transport:
                     visit.was_answered = traffic.status is not None
             failure.attempts = attempt
             faults += not isinstance(failure, Throttled)
-            if isinstance(failure, AccessDenied) and not failure.retryable:
+            if isinstance(failure, AccessDenied) and not failure.retryable and not isinstance(key, Awaited):
                 with trio.move_on_after(allowance.seconds):
                     failure.retryable = await self._has_another_key(call, failure, key)
             allowance.spend(failure, trio.current_time() - visit.started)

@@ -57,7 +57,7 @@ _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 class ControlTarget(Protocol):
     """The mount, as the control socket sees it."""
 
-    def status(self) -> MountStatus:
+    async def status(self) -> MountStatus:
         """Return how the mount is now."""
 
     def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
@@ -167,7 +167,7 @@ async def _reply(target: ControlTarget, request: _Brief) -> Reply:
 async def _perform(target: ControlTarget, request: _Brief) -> Reply:
     match request:
         case Status():
-            return target.status()
+            return await target.status()
         case Retry(paths):
             return Counted(target.retry(paths))
         case Drop(paths):

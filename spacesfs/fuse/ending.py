@@ -13,6 +13,7 @@ from spacesfs.client.errors import SpacesError
 from spacesfs.errors import Conflict, FsError, LeftBehind
 from spacesfs.fuse.messages import PendingChange
 from spacesfs.fuse.mount import Mount
+from spacesfs.fuse.observing import Waiting
 from spacesfs.fuse.systemd import notify
 from spacesfs.pending.statedir import StateFolder
 from spacesfs.tasks import open_team
@@ -65,8 +66,9 @@ class Ending:
             await self.drain()
         else:
             await self._save()
-        if self.mount.pending():
-            raise LeftBehind(self._left_behind())
+        waiting = await self.mount.waiting()
+        if waiting.changes:
+            raise LeftBehind(self._left_behind(waiting))
 
     async def quit(self) -> None:
         """Let everything be as it is, but for what is not even in the journal yet.
@@ -75,7 +77,8 @@ class Ending:
             LeftBehind: Always.
         """
         await self._save()
-        raise LeftBehind(self._left_behind() if self.mount.pending() else "told twice to end")
+        waiting = await self.mount.waiting()
+        raise LeftBehind(self._left_behind(waiting) if waiting.changes else "told twice to end")
 
     async def _save(self) -> None:
         with trio.move_on_after(_SAVE_SECONDS):
@@ -85,19 +88,19 @@ class Ending:
                 except (FsError, SpacesError, OSError) as error:
                     log.warning("%s is not in the journal: %s", opened.inode.key, error)
 
-    def _left_behind(self) -> str:
-        pending = self.mount.pending()
-        lost = [change for change in pending if change.kind == "open"]
-        safe = [change for change in pending if change.kind != "open"]
+    def _left_behind(self, waiting: Waiting) -> str:
+        lost = waiting.opened
+        safe = [change for change in waiting.shown if change.kind != "open"]
         texts = []
         if safe:
-            size, space = sum(change.size_bytes for change in safe), self._folder.identity.space
+            count, space = waiting.changes - len(lost), self._folder.identity.space
+            size = waiting.bytes - sum(change.size_bytes for change in lost)
             texts.append(
-                f"not in the Space, but safe in the journal: {len(safe)} changes, {size} bytes ({_names(safe)}); "
+                f"not in the Space, but safe in the journal: {count} changes, {size} bytes ({_names(safe, count)}); "
                 f"the next mount sends them, or: spacesfs sync {space}"
             )
         if lost:
-            texts.append(f"lost, for the journal could not take it: {_names(lost)}")
+            texts.append(f"lost, for the journal could not take it: {_names(lost, len(lost))}")
         return "; ".join(texts) + (f" ({self._failure})" if self._failure is not None else "")
 
 
@@ -130,10 +133,10 @@ async def watch(mount: Mount) -> None:
 
     The log hears of it when the mount is ending.
     """
-    before, looks = _progress(mount), 0
+    before, looks = await _progress(mount), 0
     while True:
         await trio.sleep(_LOOK_SECONDS)
-        now = _progress(mount)
+        now = await _progress(mount)
         if not now.changes:
             notify(f"STATUS={mount.config.bucket} is mounted on {mount.config.mountpoint}")
         else:
@@ -153,12 +156,12 @@ class _Progress(NamedTuple):
     sent_bytes: int
 
 
-def _progress(mount: Mount) -> _Progress:
-    left = mount.left()
+async def _progress(mount: Mount) -> _Progress:
+    waiting = await mount.waiting()
     sent_bytes = sum(totals.bytes_sent for totals in mount.connection.requests.totals.values())
-    return _Progress(left.changes, left.bytes, sent_bytes)
+    return _Progress(waiting.changes, waiting.bytes, sent_bytes)
 
 
-def _names(changes: list[PendingChange]) -> str:
+def _names(changes: list[PendingChange], count: int) -> str:
     names = ", ".join(change.path for change in changes[:_NAMES_SHOWN])
-    return f"{names} and {len(changes) - _NAMES_SHOWN} more" if len(changes) > _NAMES_SHOWN else names
+    return f"{names} and {count - _NAMES_SHOWN} more" if count > _NAMES_SHOWN else names

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ MAX_REQUEST_BYTES = 16 * 1024
 
 Sample = tuple[tuple[str, ...], float]
 Read = Callable[[MountStatus], Iterable[Sample]]
+Ask = Callable[[], Awaitable[MountStatus]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,6 @@ def _by_operation(field: str) -> Read:
     return lambda status: [((name,), float(getattr(counts, field))) for name, counts in sorted(status.requests.items())]
 
 
-def _oldest(status: MountStatus) -> float:
-    return max((change.age_seconds for change in status.pending), default=0.0)
-
-
 METRICS: tuple[Exported, ...] = (
     Exported(
         "spacesfs_mount_info",
@@ -91,15 +88,22 @@ METRICS: tuple[Exported, ...] = (
         "For how long the Space can't be reached; 0 while it answers.",
         _one(lambda s: max(time.time() - s.offline_since, 0.0) if s.offline_since is not None else 0.0),
     ),
-    Exported("spacesfs_pending_changes", "gauge", "Changes that are not in the Space.", _one(lambda s: len(s.pending))),
+    Exported(
+        "spacesfs_pending_changes", "gauge", "Changes that are not in the Space.", _one(lambda s: s.pending_changes)
+    ),
     Exported("spacesfs_pending_bytes", "gauge", "Bytes that are not in the Space.", _one(lambda s: s.pending_bytes)),
     Exported(
         "spacesfs_pending_failed_changes",
         "gauge",
         "Changes whose last attempt failed.",
-        _one(lambda s: sum(change.error is not None for change in s.pending)),
+        _one(lambda s: s.pending_failed),
     ),
-    Exported("spacesfs_pending_oldest_seconds", "gauge", "Age of the oldest change that waits.", _one(_oldest)),
+    Exported(
+        "spacesfs_pending_oldest_seconds",
+        "gauge",
+        "Age of the oldest change that waits.",
+        _one(lambda s: s.pending_oldest_seconds),
+    ),
     Exported("spacesfs_memory_bytes", "gauge", "Memory used for contents.", _one(lambda s: s.memory.bytes_used)),
     Exported("spacesfs_memory_limit_bytes", "gauge", "Most memory for contents.", _one(lambda s: s.memory.bytes_limit)),
     Exported("spacesfs_staging_bytes", "gauge", "Disk used for what waits.", _one(lambda s: s.staging.bytes_used)),
@@ -225,7 +229,7 @@ def _cumulative(counts: dict[str, int]) -> list[tuple[str, float]]:
 async def serve_metrics(
     host: str,
     port: int,
-    ask: Callable[[], MountStatus],
+    ask: Ask,
     *,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -242,14 +246,14 @@ async def serve_metrics(
     await trio.serve_listeners(partial(_answer, ask, trio.CapacityLimiter(MAX_CLIENTS)), listeners)
 
 
-async def _answer(ask: Callable[[], MountStatus], slots: trio.CapacityLimiter, stream: trio.SocketStream) -> None:
+async def _answer(ask: Ask, slots: trio.CapacityLimiter, stream: trio.SocketStream) -> None:
     """Answer one request and hang up; whoever is slow, or one too many, is hung up on."""
     async with stream:
         with suppress(trio.BrokenResourceError, trio.TooSlowError, trio.WouldBlock):
             slots.acquire_nowait()
             try:
                 with trio.fail_after(REQUEST_SECONDS):
-                    await stream.send_all(_reply(await _request_line(stream), ask))
+                    await stream.send_all(await _reply(await _request_line(stream), ask))
             finally:
                 slots.release()
 
@@ -265,14 +269,14 @@ async def _request_line(stream: trio.SocketStream) -> bytes:
     return bytes(head.partition(b"\r\n")[0])
 
 
-def _reply(line: bytes, ask: Callable[[], MountStatus]) -> bytes:
+async def _reply(line: bytes, ask: Ask) -> bytes:
     method, _, rest = line.partition(b" ")
     target = rest.partition(b" ")[0].partition(b"?")[0]
     if method not in (b"GET", b"HEAD"):
         return _message("405 Method Not Allowed", "text/plain", b"only GET\n")
     if target != b"/metrics":
         return _message("404 Not Found", "text/plain", b"see /metrics\n")
-    return _message("200 OK", CONTENT_TYPE_LATEST, exposition(ask()), with_body=method == b"GET")
+    return _message("200 OK", CONTENT_TYPE_LATEST, exposition(await ask()), with_body=method == b"GET")
 
 
 def _message(status: str, kind: str, body: bytes, *, with_body: bool = True) -> bytes:

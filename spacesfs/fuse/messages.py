@@ -189,6 +189,9 @@ class MountStatus(Message, frozen=True, tag="mount"):
     Attributes:
         since: When it began, in seconds since the epoch.
         read_only_reason: Why it is read-only, or None.
+        pending: What is not in the Space, of very much only some: what failed first. ``pending_changes`` and
+            ``pending_bytes`` count all, ``pending_failed`` those whose last attempt failed, and the oldest of all waits
+            since ``pending_oldest_seconds``.
         requests: Counts by class of operation: ``read``, ``write``, ``list``.
         notices: What the user should know, one line each.
         offline_since: When the Space was found to be unreachable, in seconds since the epoch; None while it answers.
@@ -228,6 +231,9 @@ class MountStatus(Message, frozen=True, tag="mount"):
     supervisor: int | None = None
     replaces: str | None = None
     work: list[LongWork] = []
+    pending_changes: int = 0
+    pending_failed: int = 0
+    pending_oldest_seconds: float = 0.0
 
 
 class SyncProgress(Message, frozen=True, tag="progress"):

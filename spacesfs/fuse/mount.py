@@ -20,17 +20,15 @@ from spacesfs.fuse.messages import (
     Change,
     LongWork,
     MountStatus,
-    PendingChange,
     RequestCounts,
     SyncProgress,
     Throttling,
     Usage,
 )
-from spacesfs.fuse.observing import reading_of
+from spacesfs.fuse.observing import Waiting, reading_of, waiting_in
 from spacesfs.fuse.supervision import Supervision
 from spacesfs.logs import level, set_level
-from spacesfs.pending.intents import Intent, Present, kind_of
-from spacesfs.pending.scheduler import Left
+from spacesfs.pending.intents import Intent
 from spacesfs.pending.selection import selected
 from spacesfs.standing import Standing
 from spacesfs.start import Connection, serving_options
@@ -66,9 +64,10 @@ class Mount:
         """The options of the mount as they are now, and where its bucket is."""
         return self._changed or self.connection.config
 
-    def status(self) -> MountStatus:
+    async def status(self) -> MountStatus:
         """Return how the mount is now."""
-        config, network, pending = self.config, self.connection.client.statistics(), self.pending()
+        waiting, work = await self.waiting(), await self.work()
+        config, network = self.config, self.connection.client.statistics()
         reading = self.parts.reading
         return MountStatus(
             bucket=config.bucket,
@@ -82,8 +81,11 @@ class Mount:
             durability=config.durability,
             read_only=self.standing.read_only_reason is not None,
             read_only_reason=self.standing.read_only_reason,
-            pending=pending,
-            pending_bytes=sum(change.size_bytes for change in pending),
+            pending=waiting.shown,
+            pending_changes=waiting.changes,
+            pending_bytes=waiting.bytes,
+            pending_failed=waiting.failed,
+            pending_oldest_seconds=max(time.time() - waiting.oldest_since, 0.0),
             memory=Usage(reading.pages.used_bytes + reading.budget.used_bytes, config.memory),
             staging=Usage(self.parts.staging.used_bytes, self.parts.staging.limit_bytes),
             requests={
@@ -111,29 +113,15 @@ class Mount:
             log_level=level(),
             supervisor=self.supervision.pid,
             replaces=self.replaces,
-            work=self.work(),
+            work=work,
         )
 
-    def pending(self) -> list[PendingChange]:
+    async def waiting(self) -> Waiting:
         """Return what is not in the Space: what is acknowledged, and what open files hold beyond that."""
-        now, ledger = time.time(), self.parts.ledger
-        scheduler = ledger.scheduler
-        pending = []
-        for intent in ledger.overlay:
-            attempts, error = scheduler.attempts(intent.key)
-            size = intent.want.size if isinstance(intent.want, Present) else 0
-            change = PendingChange(
-                self._path(intent), kind_of(intent), size, now - intent.since, attempts, error or None
-            )
-            pending.append(change)
-        for opened in self.parts.filesystem.files.unsaved():
-            if opened.inode.key not in ledger.overlay:
-                path = opened.inode.key.removeprefix(self.config.prefix)
-                age = now - (opened.dirty_since or now)
-                pending.append(PendingChange(path, "open", opened.file.size, age))
-        return pending
+        ledger, files = self.parts.ledger, self.parts.filesystem.files
+        return await waiting_in(ledger.overlay, ledger.scheduler.attempts, files.unsaved(), self.config.prefix)
 
-    def work(self) -> list[LongWork]:
+    async def work(self) -> list[LongWork]:
         """Return the uploads and the directory renames under way."""
         ledger, prefix = self.parts.ledger, self.config.prefix
         return [
@@ -146,15 +134,8 @@ class Mount:
                 one.a_second,
                 one.seconds_left,
             )
-            for one in (*self.parts.uploads.under_way(), *ledger.moves.under_way(ledger.overlay))
+            for one in (*self.parts.uploads.under_way(), *await ledger.moves.under_way(list(ledger.overlay)))
         ]
-
-    def left(self) -> Left:
-        """Return how much is not in the Space."""
-        unsaved = self.parts.filesystem.files.unsaved()
-        wants = [intent.want for intent in self.parts.ledger.overlay]
-        size = sum(want.size for want in wants if isinstance(want, Present))
-        return Left(len(wants) + len(unsaved), size + sum(opened.file.size for opened in unsaved))
 
     async def sync(self, path: str | None) -> AsyncGenerator[SyncProgress, None]:
         """Bring all changes to the Space, or those at and below ``path``."""

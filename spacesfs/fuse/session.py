@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pyfuse3
 import trio
 
+from spacesfs.access import first_key, key_at_hand
 from spacesfs.assembly import assemble
 from spacesfs.config import MountConfig, split_address
 from spacesfs.errors import MountError
@@ -65,9 +66,10 @@ async def serve(config: MountConfig, supervision: Supervision, *, on_ready: Call
 
 async def _serve(config: MountConfig, supervision: Supervision, on_ready: Callable[[], None], tell: Tell) -> None:
     config, notices = with_safe_durability(config)
-    async with connected(config) as connection:
-        is_asked = supervision.replaces is None  # else this very configuration served until now
-        asked = await ask(connection, goes_on=_is_ours_dead(config)) if is_asked else None
+    is_asked = supervision.replaces is None  # else this very configuration served until now
+    goes_on = not is_asked or _is_ours_dead(config)
+    async with connected(config, key_at_hand if goes_on else first_key) as connection:
+        asked = await ask(connection, goes_on=goes_on) if is_asked else None
         async with patience():
             folder = await claim(connection, tell)
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
 
 from spacesfs.pending.intents import Intent, Present, kind_of
+from spacesfs.tasks import give_way
 
 _MOST_MOVES = 64  # directories whose beginnings are remembered; of others only what is left is known
 _LEAST_SECONDS = 0.5  # before that a rate says nothing
@@ -50,7 +51,7 @@ class _Begun:
 
 
 class Moves:
-    """Remembers when directories got other names, so that what is left of them tells how fast it goes. Sync."""
+    """Remembers when directories got other names, so that what is left of them tells how fast it goes."""
 
     def __init__(self) -> None:
         self._begun: dict[tuple[str, str], _Begun] = {}
@@ -64,16 +65,21 @@ class Moves:
             if len(self._begun) > _MOST_MOVES:
                 del self._begun[next(iter(self._begun))]
 
-    def under_way(self, intents: Iterable[Intent]) -> Iterator[Progress]:
-        """Yield how far each directory is of which more than one object is still to be copied."""
+    async def under_way(self, intents: Sequence[Intent]) -> list[Progress]:
+        """Return how far each directory is of which more than one object is still to be copied; looks in turns."""
+        known = list(self._begun)  # what begins meanwhile is not among the intents
         left: dict[tuple[str, str], list[int]] = {}
-        for intent in intents:
+        for number, intent in enumerate(intents, 1):
+            await give_way(number)
             want = intent.want
             if isinstance(want, Present) and want.source is not None and kind_of(intent) == "rename":
                 folders = _folders(want.source.key, intent.key)
                 if folders is not None:
                     left.setdefault(folders, []).append(want.size)
-        self._begun = {folders: begun for folders, begun in self._begun.items() if folders in left}
+        for folders in known:
+            if folders not in left:
+                self._begun.pop(folders, None)
+        found = []
         for folders, sizes in left.items():
             begun = self._begun.get(folders)
             if begun is None and len(sizes) == 1:
@@ -81,7 +87,8 @@ class Moves:
             total = max(begun.objects if begun is not None else 0, len(sizes))
             done = total - len(sizes)
             a_second = rate(done, begun.since) if begun is not None else None
-            yield Progress(*folders, done, total, sum(sizes), a_second)
+            found.append(Progress(*folders, done, total, sum(sizes), a_second))
+        return found
 
 
 def _folders(key: str, new_key: str) -> tuple[str, str] | None:

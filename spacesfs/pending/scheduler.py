@@ -24,7 +24,7 @@ from spacesfs.pending.intents import Absent, Intent, Present
 from spacesfs.pending.keyindex import KeyIndex
 from spacesfs.pending.order import Holder, Order, chain
 from spacesfs.pending.overlay import Overlay
-from spacesfs.tasks import open_team
+from spacesfs.tasks import STEPS_A_TURN, give_way, open_team
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ _PATIENCE_SECONDS = 15.0  # a file that never rests is sent all the same
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 64.0
 _SETTLE_POLL_SECONDS = 0.02
 _SETTLE_POLL_SECONDS_A_KEY = 5e-6  # some ten times what it takes to look at one
-_KEYS_A_TURN = 500  # looked at before other tasks have theirs: some milliseconds
 
 
 class Performer(Holder, Protocol):
@@ -206,7 +205,7 @@ class Scheduler:
                     del left[key]
                 else:
                     size += _size(intent)
-                await _give_way(number)
+                await give_way(number)
             for key in self._waiting_for(failed):
                 left.pop(key, None)
             yield Left(len(left), size)
@@ -225,7 +224,7 @@ class Scheduler:
             if work is not None:
                 left[key] = work, work.failures
                 self.demand(key)
-            await _give_way(number)
+            await give_way(number)
         return left
 
     def _waiting_for(self, keys: set[str]) -> set[str]:
@@ -263,7 +262,7 @@ class Scheduler:
         if not self._arriving:
             return
         due, waiting = self._arriving[0]
-        keys = list(islice(waiting, _KEYS_A_TURN))
+        keys = list(islice(waiting, STEPS_A_TURN))
         for key in keys:
             if key in self._overlay and key not in self._work:  # else it is gone, or was changed by itself meanwhile
                 work = self._work[key] = _Work(due, due + _PATIENCE_SECONDS, is_of_many=True)
@@ -274,7 +273,7 @@ class Scheduler:
 
     def _start_due(self, loop: _Loop) -> None:
         now = trio.current_time()
-        for _ in range(_KEYS_A_TURN):
+        for _ in range(STEPS_A_TURN):
             if not (self._queue and self._queue[0][0] <= now and self._has_slot()):
                 break
             due, key = heapq.heappop(self._queue)
@@ -442,12 +441,6 @@ def _log_failures(failed: dict[str, _Work], error: Exception) -> None:
         level = logging.WARNING if any(work.failures == 1 for work in failed.values()) else logging.INFO
         what = f"{first} and {others} more are" if others else f"{first} is"
         log.log(level, "%s not in the Space yet: %s", what, str(error) or type(error).__name__)
-
-
-async def _give_way(number: int) -> None:
-    """Let other tasks have their turn now and then, by how many keys were looked at."""
-    if not number % _KEYS_A_TURN:
-        await trio.lowlevel.checkpoint()
 
 
 def _size(intent: Intent | None) -> int:

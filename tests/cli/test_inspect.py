@@ -36,7 +36,7 @@ class Mount:
     pending: int = 0
     is_troubled: bool = False
 
-    def status(self) -> MountStatus:
+    async def status(self) -> MountStatus:
         return MountStatus(
             bucket="my-bucket",
             prefix="some/",
@@ -50,6 +50,7 @@ class Mount:
             read_only=True,
             read_only_reason="the key may not write",
             pending=[PendingChange(f"f{n}{HOSTILE}", "write", 2048, 3.0, 2, "no answer") for n in range(self.pending)],
+            pending_changes=self.pending,
             pending_bytes=2048 * self.pending,
             memory=Usage(2**20, 2**27),
             staging=Usage(0, 2**30),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -139,6 +140,21 @@ def test_a_region_of_amazon_counts_only_with_an_endpoint(monkeypatch: pytest.Mon
 def test_a_misspelt_key_is_named_with_its_file_and_the_nearest_name() -> None:
     path = write_user_file('memroy = "64M"\n')
     assert str(refused()) == f"{path}: unknown key memroy; did you mean memory?"
+
+
+@pytest.mark.parametrize("section", ["", f"[bucket.{BUCKET}]\n"], ids=["file", "section"])
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.key)
+def test_every_option_is_suggested_when_it_is_misspelt(option: Any, section: str) -> None:
+    """Two letters swapped in the middle, one left out, one too many, and the underscore that programs write."""
+    key, middle = option.key, len(option.key) // 2
+    wrong = {key[:-1], f"{key}s", key.replace("-", "_")}
+    if len(key) > len("gid"):  # of which igd is no nearer than uid
+        wrong.add(f"{key[: middle - 1]}{key[middle]}{key[middle - 1]}{key[middle + 1 :]}")
+    wrong -= {one.key for one in OPTIONS.values()}
+    assert wrong
+    for misspelt in wrong:
+        write_user_file(f'{section}{misspelt} = "1"\n')
+        assert str(refused()).endswith(f": unknown key {misspelt}; did you mean {key}?")
 
 
 def test_a_misspelt_key_in_any_section_is_found() -> None:

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from spacesfs.client.models import ObjectVersion
 from tests.cli.conftest import Cli
 from tests.conftest import remove_bucket
 from tests.mount.gate import Gate
+from tests.mount.mounting import wait_until
 from tests.servers.edge import Edge
 from tests.servers.rgw import RadosGateway
 
@@ -335,13 +335,6 @@ def test_a_full_disk(s3: S3Client, bucket_name: str, settings: Path, tmp_path: P
 both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def ends_by(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Send a signal and expect the process to end as one that a signal has ended, without a word."""
     process.send_signal(number)
@@ -356,7 +349,7 @@ def test_an_interrupted_put(s3: S3Client, bucket_name: str, settings: Path, numb
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(bytes(3 * PIECE_BYTES))
-        wait_until(lambda: "Uploads" in s3.list_multipart_uploads(Bucket=bucket_name))
+        wait_until(lambda: "Uploads" in s3.list_multipart_uploads(Bucket=bucket_name), "no upload is begun")
         ends_by(process, number)
     assert stored(s3, bucket_name) == {}
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket_name)
@@ -374,7 +367,7 @@ def test_an_interrupted_get(
         gate.shuts_after_bytes = 2 * PIECE_BYTES
         command = [sys.executable, "-m", "spacesfs", "get", f"--endpoint={gate.url}", f"{bucket_name}:k", str(target)]
         with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-            wait_until(lambda: gate.received_bytes >= 2 * PIECE_BYTES)
+            wait_until(lambda: gate.received_bytes >= 2 * PIECE_BYTES, "nothing comes")
             assert [name for name in os.listdir(target) if name.endswith(".part")]
             ends_by(process, number)
     assert os.listdir(target) == []

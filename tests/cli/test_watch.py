@@ -30,6 +30,7 @@ def status(down: int = 0, sent: int = 0, pid: int = 7) -> MountStatus:
         read_only=False,
         read_only_reason=None,
         pending=[PendingChange("[bold]\x1b[31m\u202e", "write", 1, 1.0)],
+        pending_changes=1,
         pending_bytes=1,
         memory=Usage(0, 1),
         staging=Usage(0, 1),

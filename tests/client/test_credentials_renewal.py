@@ -11,10 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from spacesfs.client.client import SpacesClient
-from spacesfs.client.credentials import Credentials, CredentialsError
+from spacesfs.client.credentials import Awaited, Credentials, CredentialsError
 from spacesfs.client.credentials_renewal import PAUSE_SECONDS, KeyKeeper
 from spacesfs.client.endpoint import resolve_endpoint
-from spacesfs.client.errors import AccessDenied, SpacesError
+from spacesfs.client.errors import AccessDenied, NoKeyYet, SpacesError
 from spacesfs.client.transport import ClientOptions
 from tests.client.scripted import Answer, Request, ScriptedServer, Step, scripted_server
 from tests.servers.rgw import RadosGateway
@@ -89,6 +89,47 @@ async def test_who_searches_may_be_cancelled(autojump_clock: MockClock) -> None:
 
 async def test_a_key_that_was_given_stays() -> None:
     assert not await KeyKeeper(OLD, None).renew(OLD)
+
+
+async def test_an_awaited_key_is_looked_for_until_it_is_there(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(CredentialsError("the vault is away"), CredentialsError("the vault is away"), NEW)
+    keys = KeyKeeper(Awaited("it takes its time"), place.find)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keys.find_awaited)
+        await trio.sleep(1.5)
+        assert keys.current == Awaited("the vault is away")
+        await trio.sleep(3 * PAUSE_SECONDS)
+        found: Credentials | Awaited | None = keys.current
+        assert found == NEW
+    assert place.searches == 3
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "there is no access key yet: the vault is away"
+    ] * 2
+    caplog.clear()  # expected
+
+
+async def test_who_has_a_key_awaits_none() -> None:
+    place = Place(NEW)
+    await KeyKeeper(OLD, place.find).find_awaited()
+    assert place.searches == 0
+
+
+async def test_nothing_is_sent_without_the_key_that_is_awaited(jumping_clock: MockClock) -> None:
+    """A call waits for it for as long as it repeats what fails; after that it says what is missing."""
+    place, guard = Place(NEW, seconds=3600), Guard(NEW)
+    async with trio.open_nursery() as nursery:
+        await guard.start(nursery)
+        endpoint = resolve_endpoint("nyc3", guard.url)
+        async with SpacesClient(endpoint, Awaited("the vault is away"), find_again=place.find) as client:
+            with pytest.raises(NoKeyYet, match="there is no access key yet: the vault is away"):
+                await client.bucket("my-bucket").head("k")
+            assert not [request for request in guard.requests if request.method == "HEAD" and "k" in request.target]
+            await trio.sleep(3600)
+            assert (await client.bucket("my-bucket").head("k")).size == 5
+            assert used_key(guard.requests[-1].headers["authorization"]) == "NEW"
+        nursery.cancel_scope.cancel()
 
 
 def denied(code: str) -> Answer:

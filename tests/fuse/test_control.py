@@ -68,6 +68,7 @@ def status_of(mountpoint: str = "/mnt/space") -> MountStatus:
         read_only=False,
         read_only_reason=None,
         pending=[PendingChange("a\nb \u202e \x1b[31m", "write", 5, 0.5, 2, "no answer")],
+        pending_changes=1,
         pending_bytes=5,
         memory=Usage(1, 2),
         staging=Usage(3, 4),
@@ -86,7 +87,7 @@ class Mount:
     asked: list[str | None] = field(default_factory=list)
     stopped: trio.Event = field(default_factory=trio.Event)
 
-    def status(self) -> MountStatus:
+    async def status(self) -> MountStatus:
         if self.failure is not None:
             raise self.failure
         return self.answer

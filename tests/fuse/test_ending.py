@@ -14,8 +14,8 @@ import trio
 import trio.testing
 
 from spacesfs.fuse.ending import watch
+from spacesfs.fuse.observing import Waiting
 from spacesfs.metrics import RequestCounter, RequestTotals
-from spacesfs.pending.scheduler import Left
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Draining:
     def config(self) -> Any:
         return SimpleNamespace(bucket="my-bucket", mountpoint="/mnt/space")
 
-    def left(self) -> Left:
-        return Left(self.changes, 10 * self.changes)
+    async def waiting(self) -> Waiting:
+        return Waiting(self.changes, 10 * self.changes)
 
 
 @pytest.fixture

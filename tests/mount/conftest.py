@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.servers.edge import Edge
     from tests.servers.rgw import RadosGateway
 
-TEST_SECONDS = 120.0
+TEST_SECONDS = 240.0
 """A test with no ``deadline`` mark of its own is stuck after this long."""
 
 

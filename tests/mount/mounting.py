@@ -22,12 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 30.0
+# How long things may take at the very most, on a machine with other things to do: only what hangs takes longer.
+START_SECONDS = 120.0
 """From starting a mount to its first answer."""
 DRAIN_SECONDS = 180.0
 """From asking a mount to end to its end, everything sent."""
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 """One command against a mount."""
+WAIT_SECONDS = 150.0
+"""For anything that comes by itself; less than what a test has, so that it says what did not come."""
 
 _REPEATS = re.compile(r": \d+ more since then: ")  # of what was looked at when it came first
 _TROUBLE = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback \(most recent call last\)", re.IGNORECASE)
@@ -66,11 +69,14 @@ def environment(home: Path, account: Account | None = None) -> dict[str, str]:
     return inherited | own
 
 
-def wait_until(condition: Callable[[], object], why: str, seconds: float = COMMAND_SECONDS) -> None:
-    """Return as soon as a condition is true, or fail saying why it should be by now."""
+def wait_until(
+    condition: Callable[[], object], why: str, *, mount: Mount | None = None, seconds: float = WAIT_SECONDS
+) -> None:
+    """Return as soon as a condition is true, or fail saying why it should be by now, with the end of a mount's log."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, why
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{why}\n{mount.tail()}" if mount is not None else why)
         time.sleep(0.05)
 
 
@@ -219,15 +225,13 @@ class Mount:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            ended = self.process.poll()
-            assert ended is None, f"the mount ended with {ended}:\n{self.tail()}"
-            assert time.monotonic() < deadline, f"no mount after {START_SECONDS} s:\n{self.tail()}"
-            time.sleep(0.05)
+        wait_until(self._answers, f"no mount after {START_SECONDS} s", mount=self, seconds=START_SECONDS)
 
     def _answers(self) -> bool:
         """Tell whether our mount is there and lists its root; a stale mount under the same path does not."""
+        assert self.process is not None, "not mounted"
+        ended = self.process.poll()
+        assert ended is None, f"the mount ended with {ended}:\n{self.tail()}"
         if not is_mounted(self.path):
             return False
         return attempt("ls", self.path, seconds=START_SECONDS).returncode == 0

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
-from tests.mount.mounting import attempt
+from tests.mount.mounting import attempt, wait_until
 
 SYSTEMD = Path("/lib/systemd/systemd")
 GENERATOR = Path("/lib/systemd/system-generators/systemd-fstab-generator")
-BOOT_SECONDS = 30.0
 
 # Mounts of others would live on in our namespace, so they go first. The folder of the test stays as it is.
 _BOOT = """
@@ -55,10 +53,10 @@ class Systemd:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + BOOT_SECONDS
-        while self.systemctl("is-active", "test.target").stdout.strip() != "active":
-            assert time.monotonic() < deadline, "systemd did not boot"
-            time.sleep(0.1)
+        wait_until(self._has_booted, "systemd did not boot")
+
+    def _has_booted(self) -> bool:
+        return self.systemctl("is-active", "test.target").stdout.strip() == "active"
 
     def stop(self) -> None:
         """End it and all that it started."""

@@ -114,7 +114,7 @@ def test_umount_8_while_it_drains(s3: S3Client, gate: Gate, mount: Mount) -> Non
 def test_a_space_that_cannot_be_reached_keeps_nobody(s3: S3Client, rgw: RadosGateway, new_mount: MountMaker) -> None:
     with Gate(rgw.endpoint) as gate:
         account = Account(gate.url, rgw.access_key, rgw.secret_key)
-        mount: Mount = new_mount(account=account, options=["--grace", "1h", "--timeout", "2s"])
+        mount: Mount = new_mount(account=account, options=["--grace", "1h", "--timeout", "8s"])
         mount.expect_log("not in the Space|can't be reached|no complete answer")
         (mount.path / "unsent").write_bytes(b"acknowledged")
         gate.shut()
@@ -131,7 +131,7 @@ def test_a_space_that_cannot_be_reached_keeps_nobody(s3: S3Client, rgw: RadosGat
 def test_umount_refuses_while_the_space_cannot_be_reached(rgw: RadosGateway, new_mount: MountMaker) -> None:
     with Gate(rgw.endpoint) as gate:
         account = Account(gate.url, rgw.access_key, rgw.secret_key)
-        mount: Mount = new_mount(account=account, options=["--grace", "1h", "--timeout", "2s"])
+        mount: Mount = new_mount(account=account, options=["--grace", "1h", "--timeout", "8s"])
         mount.expect_log("not in the Space|can't be reached|no complete answer")
         (mount.path / "unsent").write_bytes(b"acknowledged")
         gate.shut()

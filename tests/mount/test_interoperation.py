@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.mounting import BucketMaker, Mount, MountMaker
+from tests.mount.mounting import BucketMaker, Mount, MountMaker, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 TTL_SECONDS = 0.5
 MOUNT_OPTIONS = ("--metadata-ttl", f"{TTL_SECONDS}s")
-SETTLE_SECONDS = 20.0
 
 
 def test_theirs_are_seen(s3: S3Client, new_bucket: BucketMaker, new_mount: MountMaker) -> None:
@@ -202,7 +201,4 @@ def test_object_that_goes_between_listing_and_open(s3: S3Client, bucket: str, fo
 
 def _eventually(condition: Callable[[], bool]) -> None:
     """Wait until another client's change is seen; the staleness allowed is the TTL, the rest is for a slow machine."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the change of another client was never seen"
-        time.sleep(0.1)
+    wait_until(condition, "the change of another client was never seen")

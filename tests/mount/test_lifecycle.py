@@ -176,7 +176,7 @@ def test_stalled_server_gives_an_error_within_the_timeout(rgw: RadosGateway, new
     """No operation hangs: past --timeout it fails, and afterwards the mount works on."""
     with Gate(rgw.endpoint) as gate:
         account = Account(gate.url, rgw.access_key, rgw.secret_key)
-        mount: Mount = new_mount(account=account, options=["--timeout", "3s", "--metadata-ttl", "0s"])
+        mount: Mount = new_mount(account=account, options=["--timeout", "8s", "--metadata-ttl", "0s"])
         (mount.path / "f").write_bytes(b"content")
         mount.sync()
         gate.shut()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mount.gate import Gate
-from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, attempt, python, wait_until
+from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, attempt, fails_with, python, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from tests.servers.rgw import RadosGateway
 
 MISSES = 60
-TIMEOUT_SECONDS = 3
+TIMEOUT_SECONDS = 10  # a busy machine needs seconds for a request, and for a program to start
 OPTIONS = ("--timeout", f"{TIMEOUT_SECONDS}s", "--metadata-ttl", "600s")
 
 COUNT_MISSES = """
@@ -108,5 +110,37 @@ def test_what_is_known_can_be_opened_however_old_it_is(
         time.sleep(0.3)
         assert known.read_bytes() == b"newer"
         assert unread.read_bytes() == content * 4
+        mount.expect_log("")
+        mount.check_log()
+
+
+@pytest.mark.deadline(240)
+def test_a_new_name_is_made_where_it_is_known_that_there_is_none(
+    s3: S3Client, rgw: RadosGateway, new_bucket: BucketMaker, new_mount: MountMaker
+) -> None:
+    """In a directory that was listed; elsewhere the Space may have it, so that "there is none" would be a guess."""
+    bucket = new_bucket()
+    for key in ("listed/known", "far/5"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"foreign")
+    with Gate(rgw.endpoint) as gate:
+        mount: Mount = new_mount(bucket, account=Account(gate.url, rgw.access_key, rgw.secret_key), options=OPTIONS)
+        mount.expect_log("")  # every failed operation is logged
+        assert os.listdir(mount.path / "listed") == ["known"]
+        gate.shut()
+
+        def is_noticed() -> bool:
+            attempt("stat", mount.path / "far" / "first")
+            return mount.status()["offline_since"] is not None
+
+        wait_until(is_noticed, "misses do not make the mount notice that the Space is away")
+        (mount.path / "listed" / "new").write_bytes(b"made meanwhile")
+        assert (mount.path / "listed" / "new").read_bytes() == b"made meanwhile"
+        assert sorted(os.listdir(mount.path / "listed")) == ["known", "new"]
+        with fails_with(errno.EIO):
+            (mount.path / "far" / "new").write_bytes(b"it may be there")
+
+        gate.reopen()
+        wait_until(lambda: not mount.status()["pending"], "what was made meanwhile is not sent", mount=mount)
+        assert s3.get_object(Bucket=bucket, Key="listed/new")["Body"].read() == b"made meanwhile"
         mount.expect_log("")
         mount.check_log()

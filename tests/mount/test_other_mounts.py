@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mount.mounting import (
-    START_SECONDS,
     Account,
     BucketMaker,
     Mount,
@@ -25,6 +24,7 @@ from tests.mount.mounting import (
     environment,
     is_mounted,
     run,
+    wait_until,
 )
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ def s3fs(account: Account, bucket: str, home: Path) -> Iterator[Path]:
         ["s3fs", bucket, str(path), "-f", "-o", options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not is_mounted(path):
-            assert time.monotonic() < deadline, "s3fs does not mount"
-            time.sleep(0.05)
+        wait_until(lambda: is_mounted(path), "s3fs does not mount")
         yield path
     finally:
         detach(path)

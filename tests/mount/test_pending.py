@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from spacesfs.fuse.observing import MOST_SHOWN
 from tests.mount.conftest import empty
 from tests.mount.gate import Gate
-from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, run, shell
+from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, run, shell, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -40,7 +41,7 @@ def mount(s3: S3Client, rgw: RadosGateway, gate: Gate, new_mount: MountMaker, ne
     for key in ("patched", "renamed", "removed", "folder/"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"" if key.endswith("/") else OLD)
     account = Account(gate.url, rgw.access_key, rgw.secret_key)
-    mount: Mount = new_mount(bucket, account=account, options=["--metadata-ttl", "1h", "--timeout", "2s"])
+    mount: Mount = new_mount(bucket, account=account, options=["--metadata-ttl", "1h", "--timeout", "8s"])
     run("ls", "-lR", mount.path)
     gate.shut()
     mount.expect_log("not in the Space yet|no complete answer|can't be reached")
@@ -67,13 +68,28 @@ def left(gate: Gate, mount: Mount) -> Mount:
     return mount
 
 
+def test_of_very_much_status_names_some_and_the_list_all(gate: Gate, mount: Mount) -> None:
+    mount.expect_log("")
+    before, more = mount.status()["pending_changes"], MOST_SHOWN + 10
+    for number in range(more):
+        (mount.path / f"{number:05}").write_bytes(b"x")
+    status = mount.status()
+    assert (len(status["pending"]), status["pending_changes"]) == (MOST_SHOWN, before + more)
+    assert f"pending     {before + more} changes" in mount.spacesfs("status", mount.path).stdout
+    [listed] = json.loads(mount.spacesfs("pending", "list", mount.path, "--json").stdout)
+    paths = [change["path"] for change in listed["pending"]]
+    assert len(paths) == len(set(paths)) == before + more
+    assert {f"{number:05}" for number in range(more)} < set(paths)
+    reopen(gate, mount)
+    mount.sync()
+
+
 def reopen(gate: Gate, mount: Mount) -> None:
     """Let the mount find that the Space is there again."""
     gate.reopen()
-    deadline = time.monotonic() + 20
-    while mount.status()["offline_since"] is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(
+        lambda: mount.status()["offline_since"] is None, "it does not notice that the Space is back", mount=mount
+    )
 
 
 def pending(mount: Mount, *arguments: str | Path) -> Any:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.mounting import BucketMaker, Mount, MountMaker, fails_with
+from tests.mount.mounting import BucketMaker, Mount, MountMaker, fails_with, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 LONG = ("--metadata-ttl", "600")
 SHORT = ("--metadata-ttl", "1")
-SEEN_SECONDS = 30.0
 
 
 def refresh(mount: Mount, path: Path | None = None) -> None:
@@ -26,10 +24,7 @@ def refresh(mount: Mount, path: Path | None = None) -> None:
 
 
 def eventually(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SEEN_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "the other mount's change was not seen"
-        time.sleep(0.1)
+    wait_until(is_so, "the other mount's change was not seen")
 
 
 def test_a_refresh_shows_everything_at_once(new_mount: MountMaker, new_bucket: BucketMaker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -42,10 +43,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_no_secret_in_any_output(new_mount: MountMaker) -> None:
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_secret_in_any_output(new_mount: MountMaker, log_format: str) -> None:
     """Log at its loudest, status, metrics, pending, config, bundle, command lines, cache, journal."""
     port = free_port()
-    mount: Mount = new_mount(options=["--log-level", "debug", "--metrics-listen", f"127.0.0.1:{port}"])
+    loudest = ["--log-level", "debug", "--log-format", log_format]
+    mount: Mount = new_mount(options=[*loudest, "--metrics-listen", f"127.0.0.1:{port}"])
     (mount.path / "f").write_bytes(b"content" * 1000)
     assert (mount.path / "f").read_bytes()
     with pytest.raises(FileNotFoundError):
@@ -54,13 +57,20 @@ def test_no_secret_in_any_output(new_mount: MountMaker) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as reply:
         metrics = reply.read().decode()
     assert "spacesfs_requests_total" in metrics
-    outputs = {"metrics": metrics, "log": mount.log.read_text()}
+    outputs = {"metrics": metrics}
     commands = (
         ["status", mount.path],
         ["status", mount.path, "--json"],
         ["list", "--json"],
         ["pending", "list", "--state-dir", mount.home / "state"],
         ["config", "show"],
+        ["doctor", mount.source, *mount.account.options()],
+        ["version", "--json"],
+        ["warm", mount.path / "f"],
+        ["refresh", mount.path],
+        ["drop-cache", mount.path],
+        ["set", mount.path, "--limit-up", "0"],
+        ["mount", *mount.arguments()],  # refused: it is mounted
     )
     for command in commands:
         done = attempt(*spacesfs_command(*command), env=mount.environment)
@@ -73,6 +83,10 @@ def test_no_secret_in_any_output(new_mount: MountMaker) -> None:
     assert str(mount.path) in outputs["help/status.json"]
     assert str(mount.path) in outputs["help/mounts.txt"]
     outputs["command line"] = Path(f"/proc/{mount.pid}/cmdline").read_text()
+    outputs["log"] = mount.log.read_text()
+    assert "debug" in outputs["log"].lower(), "it is not at its loudest"
+    if log_format == "json":
+        assert all(json.loads(line)["message"] for line in outputs["log"].splitlines())
     secret = mount.account.secret_key
     assert [name for name, text in outputs.items() if secret in text or "Signature=" in text] == []
     for folder in ("cache", "state"):

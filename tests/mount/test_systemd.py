@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spacesfs.cli.unit import unit_text
-from tests.mount.mounting import Account, BucketMaker
+from tests.mount.mounting import Account, BucketMaker, wait_until
 from tests.mount.systemd import Systemd
 
 if TYPE_CHECKING:
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root boots a systemd"),
-    pytest.mark.deadline(180),
+    pytest.mark.deadline(240),
 ]
-WAIT_SECONDS = 60.0
 COMMAND = Path(sys.executable).with_name("spacesfs")
 
 
@@ -51,10 +49,7 @@ def keys(account: Account, tmp_path: Path) -> Path:
 
 
 def eventually(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
+    wait_until(is_so, what)
 
 
 def stored(s3: S3Client, bucket: str, key: str) -> bytes:

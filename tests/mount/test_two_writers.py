@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.mount.mounting import DRAIN_SECONDS, Account, BucketMaker, Mount, MountMaker, attempt, spacesfs_command
+from tests.mount.mounting import (
+    DRAIN_SECONDS,
+    Account,
+    BucketMaker,
+    Mount,
+    MountMaker,
+    attempt,
+    spacesfs_command,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -128,10 +137,12 @@ def fight(s3: S3Client, bucket: str, mounts: list[Mount], *, has_client: bool) -
 
 def settle(mount: Mount) -> None:
     """Bring everything to the Space; that a conflict is reported on the way is no reason to stop."""
-    deadline = time.monotonic() + DRAIN_SECONDS
-    while mount.status()["pending"]:
-        assert time.monotonic() < deadline, f"not drained: {mount.status()['pending']}"
+
+    def is_drained() -> bool:
         attempt(*spacesfs_command("sync", mount.path), env=mount.environment, seconds=DRAIN_SECONDS)
+        return not mount.status()["pending"]
+
+    wait_until(is_drained, "not drained", mount=mount)
 
 
 def conflicts(s3: S3Client, bucket: str) -> int:
