@@ -17,7 +17,7 @@ import pytest
 from spacesfs.fuse.observing import MOST_SHOWN
 from tests.mount.conftest import empty
 from tests.mount.gate import Gate
-from tests.mount.mounting import Account, BucketMaker, Mount, MountMaker, run, shell, wait_until
+from tests.mount.mounting import DRAIN_SECONDS, Account, BucketMaker, Mount, MountMaker, run, shell, wait_until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -144,7 +144,7 @@ def test_listed_without_a_mount(left: Mount) -> None:
 
 def test_sync_without_a_mount(s3: S3Client, left: Mount) -> None:
     where: list[str | Path] = [*left.account.options()[2:], "--state-dir", left.home / "state"]
-    done = left.spacesfs("sync", *where)
+    done = left.spacesfs("sync", *where, seconds=DRAIN_SECONDS)  # of other tests' mounts, too
     assert f"{left.source} is not mounted and has changes that wait; run: spacesfs sync {left.source}" in done.stdout
     done = left.spacesfs("sync", left.source, *where)
     assert done.returncode == 0, done.stderr
