@@ -62,7 +62,8 @@ def test_writers_inside_and_a_crash_in_the_middle(s3: S3Client, new_bucket: Buck
     mount.expect_log("recover|crash|last time")
     assert copied < KEYS, "the crash came too late to be in the middle"
     _change(mount, expected, range(2, KEYS, 100))
-    mount.sync()
+    done = mount.spacesfs("sync", mount.path, seconds=SETTLED_SECONDS)
+    assert done.returncode == 0, done.stderr
     settled = time.monotonic() - begun
     print(
         f"{KEYS} keys: acknowledged in {acknowledged:.2f} s, settled in {settled:.1f} s with a crash at {copied} keys,"
