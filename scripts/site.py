@@ -16,7 +16,14 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 DOCS = "docs"
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
-COPIES = ("LICENSE", "docker/Dockerfile", "docker/compose.yml", "docker/kubernetes.yaml", "systemd/spacesfs@.service")
+COPIES = (
+    "LICENSE",
+    "docker/Dockerfile",
+    "docker/compose.yml",
+    "docker/kubernetes.yaml",
+    "systemd/spacesfs@.service",
+    "tests/crash/harness.py",
+)
 
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 

@@ -5,8 +5,8 @@ a miss. Its connection is used by one thread at a time; what is saved goes to th
 
 A process that is killed takes the last rows with it, so what the file says must not fit an object that was changed
 since. Of what was just stored nobody has seen LastModified, and the time bounds it only to within a second or so, in
-which it may be changed again. Such a row goes to the file when that time is over for sure, and the one before it leaves
-the file at once.
+which it may be changed again. Such a row is in the file at once, but bound to no time, so that it only says what there
+was when the Space can't be asked; it gets its bounds when those are past for sure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -64,17 +64,21 @@ class Row(NamedTuple):
     last_ns: int
     packed: bytes
 
+    def unbound(self) -> Row:
+        """Return it as one that fits no listing."""
+        return self._replace(first_ns=1, last_ns=0)
+
 
 @dataclass(slots=True)
 class _Waiting:
-    """What the file is to hold of a key, from ``due`` on, in seconds of trio's clock; nothing, if there is no row.
+    """What the file is to hold of a key; nothing, if there is no row.
 
-    ``is_clear`` once the file holds nothing older.
+    It gets its bounds at ``due``, in seconds of trio's clock; ``is_there`` once the file has it without them.
     """
 
     row: Row | None
     due: float
-    is_clear: bool = False
+    is_there: bool = False
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -224,16 +228,17 @@ class AttributeStore:
             self._has_waiting.set()
 
     async def _write(self, now: float) -> None:
-        """Write what is due, and clear what is older than the rest; what can't be written is tried again."""
+        """Write what is new, and the bounds of what is due; what can't be written is tried again."""
         waiting = dict(self._waiting)
-        older = [key for key, one in waiting.items() if not one.is_clear]
+        new = [key for key, one in waiting.items() if not one.is_there]
         due = [key for key, one in waiting.items() if one.due <= now]
-        rows = [row for key in due if (row := waiting[key].row) is not None]
+        rows = [row if waiting[row.key].due <= now else row.unbound() for row in _rows(waiting, new)]
+        bound = [row for row in _rows(waiting, due) if waiting[row.key].is_there]
         self._has_waiting = trio.Event()
-        write = partial(self._store, older, rows)
-        if bool(older or due) and await self._in_thread(write):
-            for key in older:
-                waiting[key].is_clear = True
+        write = partial(self._store, new, rows, bound)
+        if bool(new or due) and await self._in_thread(write):
+            for key in new:
+                waiting[key].is_there = True
             for key in due:
                 if self._waiting.get(key) is waiting[key]:
                     del self._waiting[key]
@@ -270,17 +275,21 @@ class AttributeStore:
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)  # a prefix ends in a slash, which is not the last of characters
         return any(key not in gone for (key,) in self._open().execute(query, (self._space, prefix, end)))
 
-    def _store(self, older: Sequence[str], rows: Sequence[Row]) -> bool:
-        """Clear keys, and add rows; what another mount has added after a key was cleared is newer, and stays."""
+    def _store(self, keys: Sequence[str], rows: Sequence[Row], bound: Sequence[Row]) -> bool:
+        """Bring keys up to date by rows, and give bounds to earlier ones that nobody has changed in the file since."""
         connection = self._open()
         with connection:
             connection.executemany(
-                "DELETE FROM objects WHERE space = ? AND key = ?", [(self._space, key) for key in older]
+                "DELETE FROM objects WHERE space = ? AND key = ?", [(self._space, key) for key in keys]
             )
             connection.executemany(
-                "INSERT OR IGNORE INTO objects (space, key, etag, first_ns, last_ns, description)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO objects (space, key, etag, first_ns, last_ns, description) VALUES (?, ?, ?, ?, ?, ?)",
                 [(self._space, *row) for row in rows],
+            )
+            connection.executemany(
+                "UPDATE objects SET first_ns = ?, last_ns = ?"
+                " WHERE space = ? AND key = ? AND etag = ? AND first_ns > last_ns AND description = ?",
+                [(row.first_ns, row.last_ns, self._space, row.key, row.etag, row.packed) for row in bound],
             )
             self._trim(connection)
         return True
@@ -313,6 +322,10 @@ class AttributeStore:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _rows(waiting: Mapping[str, _Waiting], keys: Sequence[str]) -> list[Row]:
+    return [row for key in keys if (row := waiting[key].row) is not None]
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -194,7 +194,7 @@ def gated(rgw: RadosGateway, new_bucket: BucketMaker, tmp_path_factory: pytest.T
     """A mount as ``background``, behind a gate. What is changed waits in its journal until it is synced."""
     with Gate(rgw.endpoint) as gate:
         mount = Mount(Account(gate.url, rgw.access_key, rgw.secret_key), new_bucket(), tmp_path_factory.mktemp("m"))
-        mount.options += ["--log-file", str(mount.log), "--grace", "1h", "--timeout", "8s"]
+        mount.options += ["--log-file", str(mount.log), "--grace", "1h", "--metadata-ttl", "1h", "--timeout", "8s"]
         yield gate, mount
         gate.reopen()
         mount.close()
@@ -214,9 +214,10 @@ def test_while_the_space_is_away_it_comes_back_with_what_is_here(s3: S3Client, g
         assert (mount.path / name).read_bytes() == content
     wait_until(lambda: mount.status()["reading"]["disk_pages"] >= 2, "nothing is kept on the disk", mount=mount)
     (mount.path / "new").mkdir()
+    run("ls", "-R", mount.path)
+    gate.shut()  # before: the next file that is written hurries the last one, whatever the grace
     for name in ("waits", "d/waits", "new/waits"):
         (mount.path / name).write_bytes(b"waits")
-    gate.shut()
     old = mount.status()["pid"]
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: is_served_by_another(mount, old), "no life while the Space is away", mount=mount)
