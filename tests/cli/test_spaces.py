@@ -56,7 +56,7 @@ def test_uploads(cli: Cli, s3: S3Client, bucket_name: str) -> None:
     assert cli("uploads", "list", bucket_name, "--older-than", "1h").out == ""
     assert cli("uploads", "abort", f"{bucket_name}:a/", "--older-than", "0s").out == "a/1\na/2\n2 uploads aborted\n"
     assert len(cli("uploads", "list", bucket_name).out.splitlines()) == 1
-    time.sleep(0.01)
+    time.sleep(0.01)  # until it is as old as that
     assert len(cli("uploads", "list", bucket_name, "--older-than", "0.01s").out.splitlines()) == 1
     gone = cli("uploads", "abort", bucket_name, "--older-than", "0s", "--json")
     assert [upload["key"] for upload in gone.json] == ["b/\u202e"]
